@@ -1,0 +1,1 @@
+"""Serinus: a progressive delivery controller for Kubernetes."""
