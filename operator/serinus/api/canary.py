@@ -1,0 +1,301 @@
+"""Canary: what to deliver progressively, how traffic is split, the steps, the checks. Written by the service's team."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from serinus.api.base import (
+    Condition,
+    Duration,
+    Label,
+    Model,
+    Name,
+    Percent,
+    PromQL,
+    Resource,
+    Short,
+    Text,
+    Time,
+)
+
+
+def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
+    """CEL rules for the CRD: (expression, the sentence a person sees)."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
+
+
+class TargetRef(Model):
+    """The workload that is delivered. It stays the user's own."""
+
+    api_version: Literal["apps/v1"] = "apps/v1"
+    kind: Literal["Deployment"] = "Deployment"
+    name: Label
+
+
+class ServiceRef(Model):
+    """The Service whose traffic is split."""
+
+    name: Label
+    port: Annotated[int, Field(ge=1, le=65535)]
+
+
+class RouteRef(Model):
+    """A route in the Canary's namespace that has the Service among its backendRefs."""
+
+    name: Name
+
+
+class GatewayAPI(Model):
+    """Gateway API routes, v1: https://gateway-api.sigs.k8s.io/reference/spec/."""
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            (
+                "(has(self.httpRoutes) ? size(self.httpRoutes) : 0) + (has(self.grpcRoutes) ? size(self.grpcRoutes) : 0) > 0",
+                "spec.traffic.gatewayAPI needs at least one entry in httpRoutes or grpcRoutes",
+            )
+        )
+    }
+
+    http_routes: Annotated[list[RouteRef], Field(max_length=8)] | None = None
+    grpc_routes: Annotated[list[RouteRef], Field(alias="grpcRoutes", max_length=8)] | None = None
+
+
+class PodRatio(Model):
+    """No router: canary pods join the Service, and their share follows their number (at most half)."""
+
+
+class Traffic(Model):
+    """Exactly one router."""
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            (
+                "(has(self.gatewayAPI) ? 1 : 0) + (has(self.podRatio) ? 1 : 0) == 1",
+                "spec.traffic needs exactly one router: gatewayAPI or podRatio",
+            )
+        )
+    }
+
+    gateway_api: Annotated[GatewayAPI, Field(alias="gatewayAPI")] | None = None
+    pod_ratio: PodRatio | None = None
+
+
+class Pause(Model):
+    """Waits until a person goes on: annotate the Canary with serinus.dev/resume=<release>/<step>."""
+
+
+class Step(Model):
+    """A share of traffic to reach, or a pause."""
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            ("has(self.weight) != has(self.pause)", "each entry of spec.steps needs exactly one of weight or pause"),
+            ("!has(self.duration) || has(self.weight)", "duration in spec.steps belongs to a weight, not to a pause"),
+        )
+    }
+
+    weight: Annotated[int, Field(ge=1, le=100, description="Percent of the Service's traffic.")] | None = None
+    duration: Annotated[
+        Duration, Field(description="At least this long; without it, as long as the evidence needs.")
+    ] | None = None
+    pause: Pause | None = None
+
+
+class Ratio(Model):
+    """Two counters, as PromQL without rate(): their increase since the release's own beginning is judged."""
+
+    bad: PromQL
+    total: PromQL
+
+
+class TemplateRef(Model):
+    """A MetricTemplate by name, here or in another namespace that shares it."""
+
+    name: Label
+    namespace: Label | None = None
+    args: Annotated[dict[str, Short], Field(max_length=16)] | None = None
+
+
+class Metric(Model):
+    """One check. Exactly one of templateRef, ratio and query."""
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            (
+                "(has(self.templateRef) ? 1 : 0) + (has(self.ratio) ? 1 : 0) + (has(self.query) ? 1 : 0) == 1",
+                "each entry of spec.analysis.metrics needs exactly one of templateRef, ratio or query",
+            ),
+            (
+                "!has(self.ratio) || (!has(self.min) && !has(self.max) && !has(self.failureLimit))",
+                "min, max and failureLimit judge a query; a ratio is judged against harm",
+            ),
+            ("!has(self.harm) || !has(self.query)", "harm judges a ratio; a query is judged by min and max"),
+            ("!has(self.ratio) || has(self.harm)", "a ratio needs harm, the rate below which no version is blamed"),
+            ("!has(self.query) || has(self.min) || has(self.max)", "a query needs min, max or both"),
+            ("!has(self.min) || !has(self.max) || self.min <= self.max", "min must not be above max"),
+            (
+                "!has(self.harm) || (double(self.harm.replace('%', '')) > 0.0 && double(self.harm.replace('%', '')) < 100.0)",
+                "harm must be above 0% and below 100%",
+            ),
+        )
+    }
+
+    name: Label
+    template_ref: TemplateRef | None = None
+    ratio: Ratio | None = None
+    query: PromQL | None = None
+    min: float | None = None
+    max: float | None = None
+    failure_limit: Annotated[
+        int, Field(ge=0, le=100, description="Consecutive failing looks that are tolerated.")
+    ] | None = None
+    harm: Annotated[Percent, Field(description="Never blame a version whose rate of bad events is below this.")] | None = None
+
+
+class Analysis(Model):
+    """How the new version is judged."""
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            (
+                "!has(self.interval) || (duration(self.interval) >= duration('500ms') && duration(self.interval) <= duration('10m'))",
+                "spec.analysis.interval must be between 500ms and 10m",
+            ),
+            (
+                "!has(self.metrics) || self.metrics.all(m, self.metrics.exists_one(o, o.name == m.name))",
+                "every name in spec.analysis.metrics must be there once",
+            ),
+        )
+    }
+
+    interval: Annotated[Duration, Field(description="Time between two looks.")] = "1s"
+    metrics: Annotated[list[Metric], Field(max_length=16)] = Field(default_factory=list)
+    no_data: Annotated[
+        Literal["hold", "fail", "pass"],
+        Field(description="When a metric has had no data for noDataAfter: wait, roll back, or go on without it."),
+    ] = "hold"
+    no_data_after: Duration = "2m"
+    metrics_delay: Annotated[
+        Duration,
+        Field(
+            description="The oldest the newest sample can be (scrape interval and a little). A release that follows an exposed"
+            " one waits this long before it is exposed, so that the old one's last errors are not held against it."
+        ),
+    ] = "15s"
+
+
+class Rollback(Model):
+    """What happens after traffic is back."""
+
+    keep_canary_for: Annotated[Duration, Field(description="Time to look at the bad pods.")] = "30s"
+
+
+class Promotion(Model):
+    """How a judged version is rolled out to the user's own Deployment."""
+
+    deadline: Annotated[
+        Duration,
+        Field(description="After this the promotion is reported as stuck and template changes are accepted again."),
+    ] = "10m"
+    drain: Annotated[Duration, Field(description="Between the canary's last traffic and its removal.")] = "3s"
+
+
+class CanarySpec(Model):
+    """What the service's team asks for."""
+
+    model_config = Model.model_config | {
+        "json_schema_extra": rules(
+            ("has(self.steps) != has(self.stepWeights)", "spec needs exactly one of steps or stepWeights"),
+            (
+                "!has(self.steps) || self.steps.exists(s, has(s.weight))",
+                "spec.steps needs at least one weight",
+            ),
+            (
+                "!has(self.steps) || self.steps.filter(s, has(s.weight)).map(s, s.weight).isSorted()"
+                " && self.steps.all(s, !has(s.weight) || self.steps.exists_one(o, has(o.weight) && o.weight == s.weight))",
+                "the weights in spec.steps must rise",
+            ),
+            (
+                "!has(self.stepWeights) || self.stepWeights.isSorted()"
+                " && self.stepWeights.all(w, self.stepWeights.exists_one(o, o == w))",
+                "the weights in spec.stepWeights must rise",
+            ),
+            ("self.targetRef.name == oldSelf.targetRef.name", "spec.targetRef.name cannot change: make a new Canary"),
+            ("self.service.name == oldSelf.service.name", "spec.service.name cannot change: make a new Canary"),
+        )
+    }
+
+    target_ref: TargetRef
+    service: ServiceRef
+    traffic: Traffic
+    steps: Annotated[list[Step], Field(min_length=1, max_length=20)] | None = None
+    step_weights: Annotated[
+        list[Annotated[int, Field(ge=1, le=100)]],
+        Field(min_length=1, max_length=20, description="Short form of steps: weights without durations."),
+    ] | None = None
+    analysis: Analysis = Field(default_factory=Analysis)
+    rollback: Rollback = Field(default_factory=Rollback)
+    promotion: Promotion = Field(default_factory=Promotion)
+    progress_deadline: Annotated[Duration, Field(description="How long the canary's pods may take to become ready.")] = "5m"
+    on_delete: Annotated[
+        Literal["RestoreServing", "LeaveHeld"],
+        Field(
+            description="What the Deployment holds after the Canary is deleted in mid-release: the template that serves, or the"
+            " unjudged one, paused."
+        ),
+    ] = "RestoreServing"
+    release_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
+
+    def plan(self) -> list[Step]:
+        """The steps, whichever form they were written in."""
+        return self.steps or [Step(weight=w) for w in self.step_weights or []]
+
+
+Phase = Literal[
+    "Adopting", "Stable", "Progressing", "Paused", "Promoting", "RollingBack", "RolledBack", "Terminating"
+]
+
+
+class CanaryStatus(Model):
+    """What `kubectl get canaries` shows. Everything an attempt needs to go on stands in its Release."""
+
+    phase: Phase = "Adopting"
+    weight: Annotated[int, Field(ge=0, le=100)] = 0
+    step: Short = ""
+    serving_revision: Short = ""
+    new_revision: Short = ""
+    release: Annotated[str, Field(max_length=63)] = ""
+    why: Text = ""
+    #: The ReplicaSet that served when the Deployment was last fully rolled out and not held.
+    serving_replica_set: Annotated[str, Field(max_length=253)] = ""
+    #: The Deployment's uid; another one under the same name was created anew.
+    target_uid: Annotated[str, Field(max_length=64)] = ""
+    last_traffic_end: Time | None = None
+    observed_generation: int = 0
+    conditions: Annotated[
+        list[Condition],
+        Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = Field(default_factory=list)
+
+
+class Canary(Resource):
+    """One service, delivered progressively."""
+
+    kind: ClassVar[str] = "Canary"
+    plural: ClassVar[str] = "canaries"
+    short_names: ClassVar[list[str]] = ["cn"]
+    columns: ClassVar[list[dict[str, Any]]] = [
+        {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+        {"name": "Weight", "type": "integer", "jsonPath": ".status.weight"},
+        {"name": "Step", "type": "string", "jsonPath": ".status.step"},
+        {"name": "Serving", "type": "string", "jsonPath": ".status.servingRevision"},
+        {"name": "New", "type": "string", "jsonPath": ".status.newRevision"},
+        {"name": "Why", "type": "string", "jsonPath": ".status.why"},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]
+
+    spec: CanarySpec
+    status: CanaryStatus = Field(default_factory=CanaryStatus)
