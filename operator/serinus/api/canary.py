@@ -98,9 +98,9 @@ class Step(Model):
     }
 
     weight: Annotated[int, Field(ge=1, le=100, description="Percent of the Service's traffic.")] | None = None
-    duration: Annotated[
-        Duration, Field(description="At least this long; without it, as long as the evidence needs.")
-    ] | None = None
+    duration: Annotated[Duration, Field(description="At least this long; without it, as long as the evidence needs.")] | None = (
+        None
+    )
     pause: Pause | None = None
 
 
@@ -149,9 +149,7 @@ class Metric(Model):
     query: PromQL | None = None
     min: float | None = None
     max: float | None = None
-    failure_limit: Annotated[
-        int, Field(ge=0, le=100, description="Consecutive failing looks that are tolerated.")
-    ] | None = None
+    failure_limit: Annotated[int, Field(ge=0, le=100, description="Consecutive failing looks that are tolerated.")] | None = None
     harm: Annotated[Percent, Field(description="Never blame a version whose rate of bad events is below this.")] | None = None
 
 
@@ -232,10 +230,13 @@ class CanarySpec(Model):
     service: ServiceRef
     traffic: Traffic
     steps: Annotated[list[Step], Field(min_length=1, max_length=20)] | None = None
-    step_weights: Annotated[
-        list[Annotated[int, Field(ge=1, le=100)]],
-        Field(min_length=1, max_length=20, description="Short form of steps: weights without durations."),
-    ] | None = None
+    step_weights: (
+        Annotated[
+            list[Annotated[int, Field(ge=1, le=100)]],
+            Field(min_length=1, max_length=20, description="Short form of steps: weights without durations."),
+        ]
+        | None
+    ) = None
     analysis: Analysis = Field(default_factory=Analysis)
     rollback: Rollback = Field(default_factory=Rollback)
     promotion: Promotion = Field(default_factory=Promotion)
@@ -254,9 +255,7 @@ class CanarySpec(Model):
         return self.steps or [Step(weight=w) for w in self.step_weights or []]
 
 
-Phase = Literal[
-    "Adopting", "Stable", "Progressing", "Paused", "Promoting", "RollingBack", "RolledBack", "Terminating"
-]
+Phase = Literal["Adopting", "Stable", "Progressing", "Paused", "Promoting", "RollingBack", "RolledBack", "Terminating"]
 
 
 class CanaryStatus(Model):

@@ -57,5 +57,3 @@ class MetricTemplate(Resource):
     ]
 
     spec: MetricTemplateSpec
-
-

@@ -28,9 +28,7 @@ Outcome = Literal["Promoted", "RolledBack", "Aborted", "Superseded", "Skipped"]
 Kind = Literal["Deploy", "Restart", "Retry"]
 
 #: An object that the CRD keeps as it is.
-Opaque = Annotated[
-    dict[str, Any], Field(json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True})
-]
+Opaque = Annotated[dict[str, Any], Field(json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True})]
 
 
 class Target(Model):
