@@ -4,9 +4,8 @@
 package tools
 
 import (
-	_ "github.com/stefanprodan/podinfo/cmd/podinfo"
-	_ "sigs.k8s.io/gateway-api/apis/v1"
 	_ "github.com/rakyll/hey"
+	_ "github.com/stefanprodan/podinfo/cmd/podinfo"
 	_ "go.etcd.io/etcd/server/v3"
 	_ "helm.sh/helm/v4/cmd/helm"
 	_ "k8s.io/kubernetes/cmd/kube-apiserver"
@@ -15,5 +14,6 @@ import (
 	_ "k8s.io/kubernetes/cmd/kube-scheduler"
 	_ "k8s.io/kubernetes/cmd/kubectl"
 	_ "k8s.io/kubernetes/cmd/kubelet"
+	_ "sigs.k8s.io/gateway-api/apis/v1"
 	_ "sigs.k8s.io/kind"
 )

@@ -60,7 +60,7 @@ class GatewayAPI(Model):
     }
 
     http_routes: Annotated[list[RouteRef], Field(max_length=8)] | None = None
-    grpc_routes: Annotated[list[RouteRef], Field(alias="grpcRoutes", max_length=8)] | None = None
+    grpc_routes: Annotated[list[RouteRef], Field(max_length=8)] | None = None
 
 
 class PodRatio(Model):
@@ -79,7 +79,7 @@ class Traffic(Model):
         )
     }
 
-    gateway_api: Annotated[GatewayAPI, Field(alias="gatewayAPI")] | None = None
+    gateway_api: GatewayAPI | None = Field(default=None, alias="gatewayAPI")
     pod_ratio: PodRatio | None = None
 
 
@@ -159,7 +159,8 @@ class Analysis(Model):
     model_config = Model.model_config | {
         "json_schema_extra": rules(
             (
-                "!has(self.interval) || (duration(self.interval) >= duration('500ms') && duration(self.interval) <= duration('10m'))",
+                "!has(self.interval) || (duration(self.interval) >= duration('500ms')"
+                " && duration(self.interval) <= duration('10m'))",
                 "spec.analysis.interval must be between 500ms and 10m",
             ),
             (
