@@ -28,6 +28,11 @@ class MetricTemplateSpec(Model):
                 "!has(self.ratio) || (!has(self.min) && !has(self.max))",
                 "min and max judge a query; a ratio is judged against harm",
             ),
+            ("!has(self.min) || !has(self.max) || self.min <= self.max", "min must not be above max"),
+            (
+                "!has(self.harm) || (double(self.harm.replace('%', '')) > 0.0 && double(self.harm.replace('%', '')) < 100.0)",
+                "harm must be above 0% and below 100%",
+            ),
         )
     }
 

@@ -145,6 +145,8 @@ class ReleaseStatus(Model):
     unready_since: Time | None = None
     #: The promotion missed its deadline; template changes are accepted again.
     stuck: bool = False
+    #: The new version had begun to roll out when it failed: the serving template is put back into the Deployment.
+    undo: bool = False
     #: After new pods failed while traffic was going back: not before this.
     return_after: Time | None = None
     #: How often somebody else put the route back in mid-release, and when last.
