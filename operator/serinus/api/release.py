@@ -141,6 +141,8 @@ class ReleaseStatus(Model):
     stage_since: Time | None = None
     #: When the router had accepted this step's weight.
     step_since: Time | None = None
+    #: Requests that the checks had counted by then.
+    step_requests: float = 0
     #: Since when fewer pods are ready than the weight needs.
     unready_since: Time | None = None
     #: The promotion missed its deadline; template changes are accepted again.

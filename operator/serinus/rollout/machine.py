@@ -1,0 +1,452 @@
+"""One release, decided: (canary, release, observation, now) -> (status, what should be so, what to tell).
+
+Pure. Level-based: what should be so follows from the status and what is seen, never from what was done before, so that
+any decision may be repeated, and resumed by another process after the first was killed at any point. The order in which
+the loop makes it so is the other half of safety; it stands in controller/loop.py.
+
+    Preparing -> Stepping <-> Paused -> Promoting -> Returning -> Draining -> Cleaning -> Ended
+         \\____________\\_________\\________\\-> RollingBack -> Keeping ------------/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from serinus.api.base import parse_duration
+from serinus.api.canary import Canary, Step
+from serinus.api.release import Exposure, Outcome, Release, ReleaseStatus, Stage, StepReached
+from serinus.rollout.observation import Observation
+from serinus.rollout.plan import carries, pods_for, way_back
+
+#: How long the canary may have fewer ready pods than its share needs before the version is blamed.
+READINESS_GRACE = timedelta(seconds=10)
+#: How long each weight on the way back is held: the new pods' first requests are theirs alone.
+RETURN_HOLD = timedelta(seconds=3)
+#: After new pods failed on the way back, before the next try.
+RETURN_RETRY = timedelta(seconds=30)
+#: After somebody else took the canary out of the route: wait this long, then twice as long, then give up.
+REVERT_WAIT = timedelta(seconds=10)
+MAX_REVERTS = 3
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something worth telling a person: becomes a Kubernetes event and a line in the log."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What should be so. The loop compares it with what is and writes the difference."""
+
+    #: The canary's weight; None: the routes as the user wrote them.
+    weight: int | None
+    #: The canary's pods; None: none of its objects.
+    pods: int | None
+    #: The Deployment is unpaused and rolls, as long as it holds this release's template.
+    released: bool = False
+    #: Template changes are refused while it rolls.
+    frozen: bool = False
+    #: The serving template is put back into the Deployment.
+    undo: bool = False
+    #: `kubectl rollout status` fails with this sentence.
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome of one pass."""
+
+    status: ReleaseStatus
+    desired: Desired
+    notes: list[Note]
+
+
+@dataclass
+class _Attempt:
+    """A release in the course of one decision. `status` is a copy that the stages change."""
+
+    canary: Canary
+    release: Release
+    obs: Observation
+    now: datetime
+    status: ReleaseStatus
+    notes: list[Note] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.plan: list[Step] = self.canary.spec.plan()
+        # An autoscaler may shrink the idle serving side; what the release began with is what a share is measured by.
+        self.replicas = max(self.release.spec.target.replicas, self.obs.target.replicas)
+
+    def pods(self, weight: int) -> int:
+        return pods_for(weight, self.replicas, self.obs.route.by_pods)
+
+    def go(self, stage: Stage, why: str) -> None:
+        self.status.stage, self.status.why = stage, why
+        self.status.stage_since, self.status.step_since = self.now, None
+
+    def tell(self, reason: str, message: str, kind: Literal["Normal", "Warning"] = "Normal") -> None:
+        self.notes.append(Note(reason, message, kind))
+
+    def since(self, moment: datetime | None) -> timedelta:
+        return self.now - moment if moment else timedelta(0)
+
+    def arrived(self) -> bool:
+        """The router has taken the weight that was asked for; notes since when."""
+        route = self.obs.route
+        weight = self.status.weight
+        there = route.by_pods or (route.weight == weight and route.settled and (route.uniform or weight == 0))
+        if there and self.status.step_since is None:
+            self.status.step_since = self.now
+        return there
+
+    def back(self, outcome: Outcome, reason: str, why: str) -> None:
+        """Takes the traffic back. From here on weight 0 is what should be so, whatever else happens."""
+        exposed = self.status.times.first_exposed is not None
+        self.status.outcome, self.status.reason = outcome, reason
+        self.status.weight = 0
+        self.status.times.decided = self.now
+        verdict = self.obs.verdict
+        if outcome == "RolledBack" and exposed:
+            began = verdict.fault_began if verdict else None
+            self.status.times.fault_began = datetime.fromtimestamp(began, self.now.tzinfo) if began else self.now
+        self.go("RollingBack", why)
+
+
+def interrupted(a: _Attempt) -> bool:
+    """Evidence first, then what people did. A fix that is pushed hides nothing: the verdict comes before it."""
+    target, asked = a.obs.target, a.obs.commands
+    revision = a.release.spec.revision
+    if a.obs.canary.fault:
+        a.back("RolledBack", a.obs.canary.fault.reason, a.obs.canary.fault.sentence)
+    elif a.obs.verdict and a.obs.verdict.kind == "Fail":
+        a.back("RolledBack", "AnalysisFailed", a.obs.verdict.sentence)
+    elif not target.exists:
+        a.back("Aborted", "TargetDeleted", "the Deployment was deleted")
+    elif asked.deleting:
+        a.back("Aborted", "CanaryDeleted", "the Canary was deleted")
+    elif target.template == "serving":
+        a.back("Aborted", "Reverted", "the serving version was put back into the Deployment")
+    elif target.template == "other":
+        a.back("Superseded", "NewerVersion", "a newer version was applied")
+    elif asked.abort == a.release.metadata.name:
+        a.back("Aborted", "AbortedByUser", "aborted by hand")
+    elif not target.paused:
+        a.back("Skipped", "ReleasedByHand", f"the Deployment was unpaused by hand; {revision} rolls out unjudged")
+    elif a.obs.route.reverted and a.status.weight > 0:
+        return reverted(a)
+    else:
+        return False
+    return True
+
+
+def reverted(a: _Attempt) -> bool:
+    """Somebody put the route back: stable traffic is restored; try again a few times, slower each time, and say so."""
+    if a.status.route_reverts >= MAX_REVERTS:
+        a.back("Aborted", "RouteConflict", f"the route was put back {MAX_REVERTS} times by somebody else (a GitOps tool?)")
+        return True
+    a.status.route_reverts += 1
+    a.status.route_reverted_at = a.now
+    a.status.weight, a.status.step_since = 0, None
+    a.status.why = "the route was put back by somebody else; the canary waits before it is added again"
+    a.tell("RouteReverted", a.status.why, "Warning")
+    return True
+
+
+def preparing(a: _Attempt) -> None:
+    """Pods first, traffic later."""
+    if interrupted(a):
+        return
+    first = next(step.weight or 0 for step in a.plan if step.weight)
+    wanted, canary, route = a.pods(first), a.obs.canary, a.obs.route
+    if a.obs.target.replicas == 0:
+        a.status.stage_since = a.now
+        a.status.why = "the Deployment is scaled to 0; judging begins when it has pods again"
+    elif a.obs.route.problem:
+        a.status.why = a.obs.route.problem
+    elif not route.by_pods and canary.ready < wanted:
+        a.status.why = canary.problem or f"canary pods ready: {canary.ready} of {wanted}"
+        deadline = parse_duration(a.canary.spec.progress_deadline)
+        if a.since(a.status.stage_since) >= deadline:
+            why = f"not ready after {a.canary.spec.progress_deadline}: {a.status.why}"
+            a.back("RolledBack", "ProgressDeadlineExceeded", why)
+    elif not (route.uniform and route.settled):
+        a.status.why = "waiting for the router to know the canary"
+    elif (clear := quarantine(a)) and a.now < clear:
+        a.status.why = f"waiting until {clear:%H:%M:%S}: the metrics still hold the release before"
+    else:
+        a.status.times.canary_ready = a.status.times.canary_ready or a.now
+        start(a, 0)
+
+
+def quarantine(a: _Attempt) -> datetime | None:
+    """Until when the newest samples may still lack the last requests of the release before."""
+    ended = a.canary.status.last_traffic_end
+    return ended + parse_duration(a.canary.spec.analysis.metrics_delay) if ended else None
+
+
+def start(a: _Attempt, index: int) -> None:
+    """Begins step `index`, or promotes after the last."""
+    a.status.step = index
+    if index >= len(a.plan):
+        a.go("Promoting", "the judged version rolls out to the Deployment")
+        a.tell("Promoting", f"{a.release.spec.revision} passed every step; the Deployment rolls out")
+    elif a.plan[index].pause is not None:
+        command = f"kubectl annotate canary {a.canary.metadata.name} --overwrite"
+        go_on = f"{command} serinus.dev/resume={a.release.metadata.name}/{index}"
+        a.go("Paused", f"waits for a person; go on with: {go_on}")
+        a.tell("Paused", a.status.why)
+    else:
+        a.go("Stepping", f"going to {a.plan[index].weight} %")
+
+
+def stepping(a: _Attempt) -> None:
+    """Ready before weight; decide before the clock; evidence before the next step."""
+    if interrupted(a) or short_of_pods(a):
+        return
+    step = a.plan[a.status.step]
+    weight = step.weight or 0
+    waited = a.since(a.status.route_reverted_at)
+    if a.status.route_reverted_at and waited < REVERT_WAIT * 2 ** (a.status.route_reverts - 1):
+        return
+    if a.obs.canary.ready >= a.pods(weight) or a.obs.route.by_pods:
+        a.status.weight = weight
+        a.status.times.first_exposed = a.status.times.first_exposed or a.now
+    if a.status.weight != weight:
+        a.status.why = a.obs.canary.problem or f"canary pods ready: {a.obs.canary.ready} of {a.pods(weight)}"
+        if a.since(a.status.stage_since) >= parse_duration(a.canary.spec.progress_deadline):
+            a.back("RolledBack", "ProgressDeadlineExceeded", f"no room for {weight} %: {a.status.why}")
+        return
+    fresh = a.status.step_since is None
+    if not a.arrived():
+        a.status.why = a.obs.route.problem or f"waiting for the router to take {weight} %"
+        return
+    if fresh:
+        a.status.step_requests = a.status.exposure.requests
+        a.status.steps.append(StepReached(weight=weight, at=a.now))
+        a.tell("StepReached", f"{a.release.spec.revision} has {weight} % of the traffic")
+        return  # what was known before this weight says nothing about it
+    judge_step(a, step)
+
+
+def judge_step(a: _Attempt, step: Step) -> None:
+    """Goes on when there is evidence and, where the step has a duration, when that is over."""
+    verdict = a.obs.verdict
+    if verdict is None or verdict.kind == "NoData":
+        a.status.why = verdict.sentence if verdict else "no look yet"
+    elif step.duration is None and (verdict.kind != "Pass" or not seen_here(a)):
+        a.status.why = verdict.sentence
+    elif step.duration and a.since(a.status.step_since) < parse_duration(step.duration):
+        a.status.why = f"{step.weight} % for {step.duration}; no harm seen"
+    else:
+        start(a, a.status.step + 1)
+
+
+def seen_here(a: _Attempt) -> bool:
+    """Some of the evidence is from this step's weight, not all of it from the one before."""
+    held = a.since(a.status.step_since) >= RETURN_HOLD
+    return held and (a.status.exposure.requests > a.status.step_requests or not a.status.evidence)
+
+
+def short_of_pods(a: _Attempt) -> bool:
+    """Fewer pods are ready than the share needs: lower the share at once, blame the version after a grace."""
+    if a.obs.route.by_pods or a.status.weight == 0 or a.obs.canary.ready >= a.pods(a.status.weight):
+        a.status.unready_since = None
+        return False
+    a.status.unready_since = a.status.unready_since or a.now
+    ready, wanted = a.obs.canary.ready, a.pods(a.status.weight)
+    if a.since(a.status.unready_since) >= READINESS_GRACE:
+        a.back("RolledBack", "ReadinessLost", f"only {ready} of {wanted} canary pods are ready under traffic")
+        return True
+    a.status.weight = min(a.status.weight, carries(ready, a.replicas))
+    a.status.step_since = None
+    a.status.why = f"only {ready} of {wanted} canary pods are ready; the share is lowered to {a.status.weight} %"
+    if a.status.weight == 0:
+        a.status.step_since = None
+    return True
+
+
+def paused(a: _Attempt) -> None:
+    """Judged as at a step, but only a person ends it."""
+    if interrupted(a) or short_of_pods(a):
+        return
+    if a.obs.commands.resume == f"{a.release.metadata.name}/{a.status.step}":
+        a.tell("Resumed", "resumed by hand")
+        start(a, a.status.step + 1)
+
+
+def promoting(a: _Attempt) -> None:
+    """The judged template rolls out natively, while the canary carries what it carried."""
+    target = a.obs.target
+    if not target.exists:
+        a.back("Aborted", "TargetDeleted", "the Deployment was deleted while the version was promoted")
+    elif a.status.outcome != "Skipped" and (a.obs.canary.fault or (a.obs.verdict and a.obs.verdict.kind == "Fail")):
+        a.status.undo = True
+        interrupted(a)
+    elif target.template == "serving":
+        a.back("Aborted", "Reverted", "the serving version was put back while the new one was promoted")
+    elif target.template == "other":
+        a.back("Superseded", "NewerVersion", "a newer version was applied while this one was promoted")
+    elif a.status.stuck and a.obs.commands.deleting:
+        a.back("Aborted", "CanaryDeleted", "the Canary was deleted while the promotion was stuck")
+    elif target.rolled_out and not target.paused:
+        a.status.times.promoted = a.now
+        a.tell("RolledOut", f"the Deployment runs {a.release.spec.revision}")
+        a.go("Returning" if a.status.weight else "Draining", "traffic goes back to the Service, now on the new version")
+    elif not a.status.stuck and a.since(a.status.stage_since) >= parse_duration(a.canary.spec.promotion.deadline):
+        a.status.stuck = True
+        a.status.why = f"not rolled out after {a.canary.spec.promotion.deadline}: {target.problem or 'see the Deployment'}"
+        a.tell("PromotionStuck", f"{a.status.why}; template changes are accepted again", "Warning")
+
+
+def returning(a: _Attempt) -> None:
+    """The Deployment's new pods are cold: they get the traffic back in steps, judged."""
+    verdict = a.obs.verdict
+    last = max((step.weight for step in a.status.steps), default=100)
+    if a.status.times.returning is None:
+        if a.status.return_after and a.now < a.status.return_after:
+            return
+        a.status.times.returning = a.now
+        a.status.weight, a.status.step_since = way_back(last)[0], None
+    if verdict and verdict.kind == "Fail" and a.obs.canary.ready >= a.pods(last):
+        a.status.times.returning, a.status.return_after = None, a.now + RETURN_RETRY
+        a.status.weight, a.status.step_since = last, None
+        a.status.why = f"the Deployment's own pods fail where the canary's do not: {verdict.sentence}"
+        a.tell("ReturnFailed", f"{a.status.why}; trying again in {RETURN_RETRY.seconds} s", "Warning")
+        return
+    a.status.weight = min(a.status.weight, carries(a.obs.canary.ready, a.replicas))
+    if a.arrived() and a.since(a.status.step_since) >= RETURN_HOLD:
+        a.status.weight, a.status.step_since = way_back(a.status.weight)[0] if a.status.weight else 0, None
+    if a.status.weight == 0:
+        a.go("Draining", "the Service has all the traffic; the canary's last requests end")
+
+
+def draining(a: _Attempt) -> None:
+    """Weight 0 first, seen by the router, then the pods' last requests."""
+    if a.arrived() and a.since(a.status.step_since) >= parse_duration(a.canary.spec.promotion.drain):
+        a.status.times.zero_verified = a.status.times.zero_verified or a.status.step_since
+        if a.status.outcome is None:
+            a.status.outcome, a.status.reason = "Promoted", "Promoted"
+        a.go("Cleaning", "the canary is removed")
+
+
+def rolling_back(a: _Attempt) -> None:
+    """Weight 0 is written at every pass until the router says that it has it."""
+    route = a.obs.route
+    if (route.weight == 0 and route.settled) or route.problem == "missing":
+        a.status.times.zero_written = a.status.times.zero_written or a.now
+        a.status.times.zero_verified = a.now
+        keep = a.status.outcome == "RolledBack" or a.status.reason == "AbortedByUser"
+        a.status.why = story(a)
+        a.tell(a.status.outcome or "RolledBack", a.status.why, "Warning" if keep else "Normal")
+        a.go("Keeping" if keep and not a.obs.route.by_pods else "Cleaning", a.status.why)
+
+
+def story(a: _Attempt) -> str:
+    """The sentence somebody reads at night."""
+    times, name = a.status.times, a.release.spec.revision
+    if times.first_exposed is None:
+        return f"{a.status.why}; {name} never had traffic"
+    took = ((times.zero_verified or a.now) - (times.decided or a.now)).total_seconds()
+    exposed = ((times.zero_verified or a.now) - times.first_exposed).total_seconds()
+    return f"{a.status.why}, on {name}; traffic returned in {took:.1f} s, {exposed:.1f} s after its first"
+
+
+def keeping(a: _Attempt) -> None:
+    """Time to look at the bad pods, unless somebody has moved on already."""
+    moved_on = a.obs.target.template != "held" or a.obs.commands.deleting or not a.obs.target.exists
+    if moved_on or a.since(a.status.stage_since) >= parse_duration(a.canary.spec.rollback.keep_canary_for):
+        a.go("Cleaning", a.status.why)
+
+
+def cleaning(a: _Attempt) -> None:
+    """Ends when the user's objects are as they were and nothing of ours is left."""
+    undone = not a.status.undo or a.obs.target.template != "held" or not a.obs.target.exists
+    if a.obs.route.restored and a.obs.canary.gone and undone:
+        a.status.times.ended = a.now
+        if a.status.outcome == "Promoted":
+            a.tell("Promoted", f"{a.release.spec.revision} serves all traffic")
+        elif a.status.outcome == "Skipped":
+            a.tell("Skipped", f"{a.release.spec.revision} went out without judgement: {a.status.why}", "Warning")
+        a.go("Ended", a.status.why)
+
+
+STAGES: dict[Stage, Callable[[_Attempt], None]] = {
+    "Preparing": preparing,
+    "Stepping": stepping,
+    "Paused": paused,
+    "Promoting": promoting,
+    "Returning": returning,
+    "Draining": draining,
+    "RollingBack": rolling_back,
+    "Keeping": keeping,
+    "Cleaning": cleaning,
+    "Ended": lambda _: None,
+}
+
+
+def exposure(status: ReleaseStatus, now: datetime) -> Exposure:
+    """Requests and failures as the checks counted them, and the sum of share times seconds."""
+    counted = [e for e in status.evidence if e.total is not None]
+    most = max(counted, key=lambda e: e.total or 0, default=None)
+    end = status.times.zero_verified or now
+    ends = [step.at for step in status.steps[1:]] + [end]
+    shares = (step.weight / 100 * max(0.0, (to - step.at).total_seconds()) for step, to in zip(status.steps, ends, strict=False))
+    return Exposure(
+        requests=most.total or 0 if most else 0,
+        failures=max((e.bad or 0 for e in counted), default=0),
+        share_seconds=round(sum(shares), 3),
+    )
+
+
+def desired(a: _Attempt) -> Desired:
+    """What should be so in the stage that was reached."""
+    stage, status, by_pods = a.status.stage, a.status, a.obs.route.by_pods
+    first = next(step.weight or 0 for step in a.plan if step.weight)
+    kept = a.obs.canary.replicas
+    if stage in ("Cleaning", "Ended"):
+        return Desired(weight=None, pods=None, released=status.outcome == "Skipped", undo=status.undo)
+    if stage in ("RollingBack", "Keeping"):
+        failed = status.outcome == "RolledBack" or status.reason == "AbortedByUser"
+        failure = status.why if stage == "Keeping" and failed and not status.undo else ""
+        released = status.outcome == "Skipped"
+        return Desired(weight=0, pods=0 if by_pods else kept, released=released, undo=status.undo, failure=failure)
+    if stage == "Preparing":
+        idle = a.obs.target.replicas == 0 or by_pods
+        return Desired(weight=0, pods=0 if idle else a.pods(first))
+    if stage == "Promoting":
+        skipped = status.outcome == "Skipped"
+        # Once more pods are asked for, none is taken away before the traffic is.
+        return Desired(
+            weight=None if skipped else status.weight,
+            pods=None if skipped else max(kept, a.pods(status.weight)),
+            released=True,
+            frozen=not status.stuck and not skipped,
+        )
+    if stage in ("Returning", "Draining"):
+        skipped = status.outcome == "Skipped"
+        return Desired(weight=None if skipped else status.weight, pods=None if skipped else kept, released=skipped)
+    step = a.plan[status.step].weight if stage == "Stepping" else 0
+    return Desired(weight=status.weight, pods=max(kept, a.pods(max(status.weight, step or 0, first))))
+
+
+def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -> Decision:
+    """One decision. The same arguments give the same answer; nothing but the answer changes."""
+    a = _Attempt(canary, release, obs, now, release.status.model_copy(deep=True))
+    a.status.stage_since = a.status.stage_since or now
+    if obs.verdict and a.status.stage not in ("Cleaning", "Ended", "Returning", "Draining"):
+        a.status.evidence = [finding.evidence() for finding in obs.verdict.findings]
+    for _ in STAGES:
+        before = (a.status.stage, a.status.step)
+        STAGES[a.status.stage](a)
+        if (a.status.stage, a.status.step) == before:
+            break
+    if a.status.times.first_exposed and a.status.stage != "Ended":
+        a.status.exposure = exposure(a.status, now)
+    return Decision(a.status, desired(a), a.notes)

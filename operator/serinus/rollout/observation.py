@@ -1,0 +1,77 @@
+"""What a decision is made from: plain data, read from the API server and the metrics in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from serinus.analysis.pods import PodFault
+from serinus.analysis.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class TargetView:
+    """The user's Deployment, seen from one release."""
+
+    exists: bool = True
+    #: Whose template it holds: the release's own, the one that serves, or a third.
+    template: Literal["held", "serving", "other"] = "held"
+    paused: bool = True
+    replicas: int = 1
+    ready: int = 1
+    #: Every replica runs the template it holds, is available, and none of an older one is left.
+    rolled_out: bool = False
+    #: What the Deployment's own conditions complain of, e.g. a quota.
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class CanaryView:
+    """The canary's own objects."""
+
+    replicas: int = 0
+    ready: int = 0
+    #: Nothing of it is left: no Deployment, no Service, no budget, no pod.
+    gone: bool = True
+    fault: PodFault | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class RouteView:
+    """What the router was told, and whether it has taken it."""
+
+    #: The canary's share in percent, the highest over all routes.
+    weight: int = 0
+    #: Every route has the canary among its backends at that same weight.
+    uniform: bool = True
+    #: Every parent says Accepted and ResolvedRefs for what was written last.
+    settled: bool = True
+    #: No trace of the release is left in any route.
+    restored: bool = True
+    #: Somebody else wrote the routes after us and took the canary out.
+    reverted: bool = False
+    problem: str = ""
+    #: The share follows the number of ready pods: there is nothing to write.
+    by_pods: bool = False
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What a person asked for on the Canary."""
+
+    resume: str = ""
+    abort: str = ""
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One look at everything that a release depends on."""
+
+    target: TargetView = field(default_factory=TargetView)
+    canary: CanaryView = field(default_factory=CanaryView)
+    route: RouteView = field(default_factory=RouteView)
+    commands: Commands = field(default_factory=Commands)
+    #: Of the side that the stage judges; None before the first look.
+    verdict: Verdict | None = None

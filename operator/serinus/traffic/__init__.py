@@ -1,0 +1,1 @@
+"""Who splits the traffic: one file a router."""

@@ -1,0 +1,140 @@
+"""The Gateway API router: HTTPRoute and GRPCRoute, by the same code.
+
+Source: https://gateway-api.sigs.k8s.io/reference/spec/ (v1). `backendRefs` is an atomic list: whoever writes one entry
+owns them all in managedFields. So the managedFields from before the first write are kept in the Release and given back
+at its end; without that, the user's next `kubectl apply --server-side` or `helm upgrade` would conflict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from serinus.api.canary import GatewayAPI
+from serinus.api.release import RouteRecord
+from serinus.kube import FIELD_MANAGER, ROUTES, Conflict, Kube, Object
+from serinus.rollout.observation import RouteView
+from serinus.traffic.backends import Pair, has_canary, operations, restored, shares, split, user_weights
+
+
+class GatewayRouter:
+    """Every route that the Canary names. A route that is gone carries no traffic and is skipped."""
+
+    def __init__(self, kube: Kube, namespace: str, gateway: GatewayAPI, pair: Pair) -> None:
+        self._kube, self._namespace, self._pair = kube, namespace, pair
+        self._names = [("HTTPRoute", ref.name) for ref in gateway.http_routes or []]
+        self._names += [("GRPCRoute", ref.name) for ref in gateway.grpc_routes or []]
+        self._routes: dict[tuple[str, str], Object] = {}
+
+    async def observe(self) -> RouteView:
+        """One GET a route, all at once."""
+        found = await asyncio.gather(*(self._kube.find(ROUTES[kind], self._namespace, name) for kind, name in self._names))
+        self._routes = {key: route for key, route in zip(self._names, found, strict=True) if route is not None}
+        if not self._routes:
+            return RouteView(uniform=False, settled=False, problem="missing")
+        parts = [share for route in self._routes.values() for share in shares(_rules(route), self._pair)]
+        problems = [p for (kind, name), route in self._routes.items() if (p := problem(kind, name, route, self._pair))]
+        missing = [key[1] for key in self._names if key not in self._routes]
+        weights = set(parts)
+        return RouteView(
+            weight=max((part or 0 for part in parts), default=0),
+            uniform=len(weights) == 1 and None not in weights,
+            settled=all(settled(route) for route in self._routes.values()),
+            restored=not any(has_canary(_rules(route), self._pair) for route in self._routes.values()),
+            problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
+        )
+
+    def capture(self, known: list[RouteRecord]) -> list[RouteRecord]:
+        """Adds the routes that do not carry the canary yet, as they are now; keeps what is known of the others."""
+        records = {(record.kind, record.name): record for record in known}
+        for (kind, name), route in self._routes.items():
+            if not has_canary(_rules(route), self._pair):
+                records[kind, name] = RouteRecord.model_validate(  # type: ignore[index]
+                    {
+                        "kind": kind,
+                        "name": name,
+                        "weights": user_weights(_rules(route), self._pair),
+                        "managedFields": route["metadata"].get("managedFields") or [],
+                    }
+                )
+        return list(records.values())
+
+    async def write(self, weight: int, records: list[RouteRecord]) -> bool:
+        """All routes at once: no one of them waits for another's answer."""
+        known = {(record.kind, record.name): record.weights for record in records}
+        patches = {}
+        for key, route in self._routes.items():
+            before = _rules(route)
+            if patch := operations(before, split(before, self._pair, weight, known.get(key, {}))):  # type: ignore[call-overload]
+                patches[key] = patch
+        results = await asyncio.gather(
+            *(self._kube.patch(ROUTES[kind], self._namespace, name, patch) for (kind, name), patch in patches.items()),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return bool(patches)
+
+    async def restore(self, records: list[RouteRecord]) -> None:
+        """The rules first, then who owns them."""
+        known = {(record.kind, record.name): record for record in records}
+        for (kind, name), route in self._routes.items():
+            record = known.get((kind, name))  # type: ignore[call-overload]
+            before = _rules(route)
+            after = restored(before, self._pair, record.weights if record else {})
+            if patch := operations(before, after):
+                route = await self._kube.patch(ROUTES[kind], self._namespace, name, patch)
+            if record and (fields := owners(route, record)):
+                version = {"op": "test", "path": "/metadata/resourceVersion", "value": route["metadata"]["resourceVersion"]}
+                give_back = {"op": "replace", "path": "/metadata/managedFields", "value": fields}
+                try:
+                    await self._kube.patch(ROUTES[kind], self._namespace, name, [version, give_back])
+                except Conflict:  # somebody wrote in between: theirs is the last word on who owns what
+                    continue
+
+
+def _rules(route: Object) -> list[dict[str, Any]]:
+    rules: list[dict[str, Any]] = route.get("spec", {}).get("rules") or []
+    return rules
+
+
+def settled(route: Object) -> bool:
+    """Every parent has accepted this very generation, with all its references resolved."""
+    generation = route["metadata"].get("generation", 0)
+    parents = route.get("status", {}).get("parents") or []
+    return bool(parents) and all(
+        {c["type"] for c in parent.get("conditions", []) if c["status"] == "True" and c.get("observedGeneration") == generation}
+        >= {"Accepted", "ResolvedRefs"}
+        for parent in parents
+    )
+
+
+def problem(kind: str, name: str, route: Object, pair: Pair) -> str:
+    """Why this route cannot split the Service's traffic, or ''."""
+    if not shares(_rules(route), pair):
+        return f"{kind} {name} has no backendRef to Service {pair.service} port {pair.port}"
+    parents = route.get("status", {}).get("parents") or []
+    if not parents:
+        return f"{kind} {name} is accepted by no Gateway; is its parentRef right and a Gateway controller running?"
+    for parent in parents:
+        for condition in parent.get("conditions", []):
+            current = condition.get("observedGeneration") == route["metadata"].get("generation", 0)
+            if current and condition["type"] in ("Accepted", "ResolvedRefs") and condition["status"] == "False":
+                return f"{kind} {name}: {condition['reason']}: {condition.get('message', '')}"
+    return ""
+
+
+def owners(route: Object, record: RouteRecord) -> list[dict[str, Any]] | None:
+    """managedFields as before our first write; None when there is nothing to give back or somebody else wrote since."""
+    now = route["metadata"].get("managedFields") or []
+    if not any(entry.get("manager") == FIELD_MANAGER for entry in now):
+        return None
+    before = [entry for entry in record.managed_fields if entry.get("subresource") != "status"]
+    times = {(entry.get("manager"), entry.get("operation")): entry.get("time") for entry in before}
+    statuses = [entry for entry in now if entry.get("subresource") == "status"]
+    for entry in now:
+        mine = entry.get("manager") == FIELD_MANAGER or entry.get("subresource") == "status"
+        if not mine and times.get((entry.get("manager"), entry.get("operation"))) != entry.get("time"):
+            return None
+    return before + statuses
