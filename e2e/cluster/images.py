@@ -1,0 +1,102 @@
+"""The images that the cluster and the tests use: what each is made from, and how it is made."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.cluster import cache, operator_image, tools
+from e2e.cluster.archive import write_image
+from e2e.cluster.console import ClusterError, part
+from e2e.cluster.paths import CACHE, ROOT, TOOLS_SOURCE
+from e2e.cluster.run import digest, run
+
+KEPT_ARCHIVES = 3
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image by the reference that manifests use."""
+
+    reference: str
+    key: Callable[[], str]
+    """Stands for everything that the image is made from."""
+    build: Callable[[Path, str], None]
+    """Writes the image, under the reference given, into an archive."""
+    public: str = ""
+    """The same program's image in a public registry, if there is one."""
+
+    @property
+    def name(self) -> str:
+        """The short name, such as "operator"."""
+        return self.reference.partition("/")[2].partition(":")[0]
+
+    def archive(self) -> Path:
+        """Return the image's archive, built if nothing of that content is in the cache."""
+
+        def build(draft: Path) -> None:
+            with part(f"image {self.reference}"):
+                self.build(draft, f"docker.io/{self.reference}")
+
+        made = cache.entry(f"images/{self.name}-{self.key()}.tar", build)
+        old = sorted(CACHE.glob(f"images/{self.name}-*.tar"), key=lambda file: -file.stat().st_mtime)
+        for file in old[KEPT_ARCHIVES:]:
+            if file != made:
+                file.unlink(missing_ok=True)
+        return made
+
+
+def _of_go_tool(reference: str, tool: str, public: str = "") -> Image:
+    def build(target: Path, name: str) -> None:
+        write_image(target, name, {f"/{tool}": tools.go_tools([tool])[tool]}, command=[f"/{tool}"])
+
+    return Image(reference, lambda: tools.key(tool), build, public)
+
+
+def _traefik(target: Path, reference: str) -> None:
+    write_image(target, reference, {"/traefik": tools.traefik()}, command=["/traefik"])
+
+
+def _prometheus(target: Path, reference: str) -> None:
+    program = tools.unpacked_packages() / "usr" / "bin" / "prometheus"
+    files = {"/bin/prometheus": program, **_libraries(program)}
+    write_image(target, reference, files, command=["/bin/prometheus"])
+
+
+def _libraries(program: Path) -> Mapping[str, Path]:
+    """Return the shared libraries that a program loads, by the path where it looks for them."""
+    return {path: Path(path).resolve() for path in re.findall(r"(/\S+) \(0x", run(["ldd", program]))}
+
+
+IMAGES = (
+    _of_go_tool("serinus/coredns:1", "coredns"),
+    _of_go_tool("serinus/pause:1", "pause"),
+    Image("serinus/traefik:3.7", lambda: digest(TOOLS_SOURCE / "traefik.txt"), _traefik, "traefik:v3.7"),
+    Image("serinus/prometheus:2", lambda: digest(*tools.UNPACKED), _prometheus, "prom/prometheus:v2.55.1"),
+    Image("serinus/operator:dev", operator_image.key, operator_image.build),
+    _of_go_tool("serinus/podinfo:6", "podinfo", "stefanprodan/podinfo:6.9.2"),
+    _of_go_tool("serinus/shop:1", "shop"),
+)
+NODE_ONLY = ("pause", "coredns")
+"""Images that only the local cluster needs: other clusters have their own."""
+EVERYWHERE = tuple(image.name for image in IMAGES if image.name not in NODE_ONLY)
+
+
+def named(names: list[str]) -> list[Image]:
+    """Return images by their short names or references. Raises ClusterError for a name that is not known."""
+    known = {alias: image for image in IMAGES for alias in (image.name, image.reference)}
+    for name in names:
+        if name not in known:
+            raise ClusterError(f"there is no image {name}: choose from {', '.join(image.name for image in IMAGES)}")
+    return [known[name] for name in names]
+
+
+def build_with_docker(image: Image, pull: bool) -> None:
+    """Bring an image into the Docker engine: pulled and named anew, or built there from the Containerfile."""
+    if image.public and pull:
+        run(["docker", "pull", "--quiet", image.public])
+        run(["docker", "tag", image.public, image.reference])
+    elif image.name == "operator" and pull:
+        run(["docker", "build", "--quiet", "--tag", image.reference, "--file", ROOT / "Containerfile", ROOT])
+    else:
+        run(["docker", "load", "--quiet", "--input", image.archive()])

