@@ -80,7 +80,7 @@ def _bounded(out: Schema, schema: Schema, path: str) -> None:
     free_map = kind == "object" and schema.get("additionalProperties") not in (None, False)
     needs = {"string": "maxLength", "array": "maxItems"}.get(str(kind)) or ("maxProperties" if free_map else None)
     if needs and needs not in out and "enum" not in out and out.get("format") != "date-time":
-        raise SchemaError(f"{path}: a {kind} needs {needs} (max_length in the model)")
+        raise SchemaError(f"{path}: {kind} needs {needs} (max_length in the model)")
 
 
 def crd(kind: type[Resource]) -> dict[str, Any]:

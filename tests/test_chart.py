@@ -1,0 +1,259 @@
+"""The chart as Helm renders it. Whether the API server takes it is asked in e2e/."""
+
+import functools
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from serinus.api.crdgen import ROOT, crds
+
+CHART = ROOT / "charts" / "serinus"
+POLICY_KINDS = {
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
+OPERATOR = "system:serviceaccount:delivery:serinus"
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)  # noqa: S603  # tools by path
+
+
+@functools.cache
+def helm() -> str:
+    local = ROOT / ".cluster" / "bin" / "helm"
+    found = str(local) if local.exists() else shutil.which("helm")
+    if not found:
+        pytest.skip("there is no helm: `make cluster-up` builds one, or put one on PATH")
+    return found
+
+
+@functools.cache
+def rendered(*settings: str) -> list[dict[str, Any]]:
+    words = [word for setting in settings for word in ("--set", setting)]
+    done = run(helm(), "template", "serinus", CHART, "--namespace", "delivery", *words)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def of_kind(kind: str, *settings: str) -> list[dict[str, Any]]:
+    return [document for document in rendered(*settings) if document["kind"] == kind]
+
+
+def one(kind: str, *settings: str, name: str = "serinus") -> dict[str, Any]:
+    (found,) = [document for document in of_kind(kind, *settings) if document["metadata"]["name"] == name]
+    return found
+
+
+def pod(*settings: str) -> dict[str, Any]:
+    return one("Deployment", *settings)["spec"]["template"]["spec"]
+
+
+def args(*settings: str) -> list[str]:
+    return pod(*settings)["containers"][0]["args"]
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for kind in ("ClusterRole", "Role") for role in of_kind(kind) for rule in role["rules"]]
+
+
+def test_lint():
+    done = run(helm(), "lint", "--strict", CHART)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_is_as_values_say():
+    done = run(sys.executable, ROOT / "charts" / "readme.py", "--check")
+    assert done.returncode == 0, done.stderr
+
+
+def test_values_schema_knows_every_value():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text())).validate(values)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "prometeus=http://prometheus",
+        "prometheus.urll=http://prometheus",
+        "prometheus.url=prometheus:9090",
+        "image.pullPolicy=Sometimes",
+        "admission.enabled=perhaps",
+        "logLevel=loud",
+        "replicas=-1",
+        "service.port=70000",
+        "events.sinks={not a url}",
+    ],
+)
+def test_values_that_make_no_sense_are_refused(setting):
+    done = run(helm(), "template", "serinus", CHART, "--set", setting)
+    assert done.returncode != 0
+    for word in setting.partition("=")[0].split("."):
+        assert f"'{word}'" in done.stderr or f"/{word}" in done.stderr
+
+
+def test_the_crds_are_the_generated_ones_and_are_kept():
+    made = {document["metadata"]["name"]: document for document in of_kind("CustomResourceDefinition")}
+    assert set(made) == {definition["metadata"]["name"] for definition in crds()}
+    for definition in crds():
+        document = made[definition["metadata"]["name"]]
+        assert document["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+        assert document["spec"] == definition["spec"]
+
+
+def test_the_crds_can_be_left_out_or_let_go():
+    assert not of_kind("CustomResourceDefinition", "crds.install=false")
+    assert all("annotations" not in document["metadata"] for document in of_kind("CustomResourceDefinition", "crds.keep=false"))
+
+
+def test_rbac_has_no_wildcard_no_secret_and_no_exec():
+    for rule in rules():
+        said = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert "*" not in said
+        assert not {"secrets", "pods/exec", "serviceaccounts/token", "escalate", "bind", "impersonate"} & set(said)
+        assert rule["apiGroups"] != ["rbac.authorization.k8s.io"]
+
+
+def test_every_right_says_why():
+    for line in (CHART / "templates" / "rbac.yaml").read_text().splitlines():
+        if line.startswith("      - ") and "name" not in line:
+            assert " # " in line, f"{line.strip()}: say why"
+
+
+def test_the_operator_writes_its_own_lease_only():
+    (leases, create) = one("Role")["rules"]
+    assert leases["resourceNames"] == ["serinus"]
+    assert create["verbs"] == ["create"]
+    assert not any("leases" in rule["resources"] for role in of_kind("ClusterRole") for rule in role["rules"])
+
+
+def test_people_may_read_releases_but_not_write_them():
+    edit = one("ClusterRole", name="serinus-edit")
+    assert "releases" not in edit["rules"][0]["resources"]
+    assert edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
+    view = one("ClusterRole", name="serinus-view")
+    assert view["rules"] == [
+        {
+            "apiGroups": ["serinus.dev"],
+            "resources": ["canaries", "releases", "metrictemplates"],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Pod"])
+def test_pods_are_restricted(kind):
+    spec = pod() if kind == "Deployment" else of_kind("Pod")[0]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["limits"]["memory"]
+
+
+def test_the_operators_pod():
+    (container,) = pod()["containers"]
+    assert container["image"] == "serinus/operator:0.1.0"
+    assert container["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
+    assert container["ports"] == [{"name": "http", "containerPort": 8080}]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert [variable["name"] for variable in container["env"]] == ["POD_NAME", "POD_NAMESPACE"]
+
+
+def test_arguments_follow_the_values():
+    assert args() == ["controller", "--log-level=info", "--hold=pause"]
+    assert args(
+        "prometheus.url=http://p:9090", "events.sinks={http://a,http://b/c}", "admission.force=true", "logLevel=debug"
+    ) == [
+        "controller",
+        "--log-level=debug",
+        "--hold=policy",
+        "--prometheus-url=http://p:9090",
+        "--sink-url=http://a",
+        "--sink-url=http://b/c",
+    ]
+
+
+def test_the_cluster_decides_who_holds():
+    words = ("template", "serinus", CHART, "--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")
+    with_policy = run(helm(), *words).stdout
+    assert "--hold=policy" in with_policy
+    assert "serinus-hold" in with_policy
+    assert not {document["kind"] for document in rendered()} & POLICY_KINDS
+    assert not {document["kind"] for document in rendered("admission.enabled=false", "admission.force=true")} & POLICY_KINDS
+
+
+def test_the_policies_look_at_labelled_deployments_only():
+    policies = of_kind("MutatingAdmissionPolicy", "admission.force=true") + of_kind(
+        "ValidatingAdmissionPolicy", "admission.force=true"
+    )
+    assert {policy["metadata"]["name"] for policy in policies} == {"serinus-hold", "serinus-freeze", "serinus-tell"}
+    for policy in policies:
+        constraints = policy["spec"]["matchConstraints"]
+        assert constraints["objectSelector"]["matchExpressions"] == [{"key": "serinus.dev/canary", "operator": "Exists"}]
+        assert [(r["operations"], r["resources"]) for r in constraints["resourceRules"]] == [(["UPDATE"], ["deployments"])]
+        assert OPERATOR in json.dumps(policy["spec"]["matchConditions"])
+    assert {p["metadata"]["name"]: p["spec"]["failurePolicy"] for p in policies} == {
+        "serinus-hold": "Fail",
+        "serinus-freeze": "Fail",
+        "serinus-tell": "Ignore",
+    }
+
+
+def test_the_exempt_account_is_the_operators_whatever_it_is_called():
+    (hold,) = of_kind("MutatingAdmissionPolicy", "admission.force=true", "serviceAccount.name=robin")
+    assert "system:serviceaccount:delivery:robin'" in hold["spec"]["matchConditions"][0]["expression"]
+    assert pod("serviceAccount.name=robin")["serviceAccountName"] == "robin"
+
+
+def test_what_is_off_by_default():
+    kinds = {document["kind"] for document in rendered()}
+    assert not kinds & {"ServiceMonitor", "NetworkPolicy", "PodDisruptionBudget"}
+
+
+def test_several_replicas_get_a_budget_and_spread():
+    budget = one("PodDisruptionBudget", "replicas=2")
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert "podAntiAffinity" in pod("replicas=2")["affinity"]
+
+
+def test_network_policy():
+    spec = one("NetworkPolicy", "networkPolicy.enabled=true")["spec"]
+    assert spec["ingress"] == [{"ports": [{"port": 8080, "protocol": "TCP"}]}]
+    assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == {53, 443, 6443, 9090}
+
+
+def test_service_monitor_finds_the_service():
+    monitor = one("ServiceMonitor", "serviceMonitor.enabled=true", "serviceMonitor.labels.release=kps")
+    service = one("Service")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["metadata"]["labels"]["release"] == "kps"
+
+
+def test_the_helm_test_asks_the_service_for_readyz():
+    (test,) = of_kind("Pod")
+    assert "http://serinus.delivery.svc:8080/readyz" in test["spec"]["containers"][0]["args"][0]
+    labels = test["metadata"]["labels"]
+    assert not one("Service")["spec"]["selector"].items() <= labels.items()
+
+
+def test_two_releases_do_not_share_a_cluster_wide_name():
+    done = run(helm(), "template", "second", CHART, "--set", "admission.force=true,crds.install=false")
+    names = {document["metadata"]["name"] for document in yaml.safe_load_all(done.stdout) if document}
+    assert names
+    assert all(name.startswith("second-serinus") for name in names)
