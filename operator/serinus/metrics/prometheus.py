@@ -1,0 +1,317 @@
+"""Prometheus, by its HTTP API: https://prometheus.io/docs/prometheus/latest/querying/api/.
+
+A source that is slow, broken or hostile must not hold up a decision: every question ends after `TIMEOUT` seconds, whatever
+the server does, and only so many can be unanswered at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import requests
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from prometheus_api_client.prometheus_connect import PrometheusConnect
+from urllib3 import Retry
+from urllib3.exceptions import HTTPError
+
+from serinus.analysis.counters import Trajectory
+from serinus.metrics.provider import MetricError, MetricRefused, MetricUnreachable, MetricUnusable
+
+#: Seconds for one question, from asking to the last byte.
+TIMEOUT = 3.0
+#: Questions that may be unanswered at a time. Each holds a thread until its server lets go of it.
+THREADS = 8
+#: Bytes of an answer that are read: 120 points of some thousand series.
+LARGEST_ANSWER = 16 * 1024 * 1024
+
+_POINTS = 120
+_FINEST_MS = 250
+#: How long before the start a series' last value is looked for, where a scrape failed just at the start.
+_BEFORE_MS = 30_000
+_CHUNK = 64 * 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The points of a range query in milliseconds since the epoch: `first`, `first` + `step`, ... `last`."""
+
+    first: int
+    last: int
+    step: int
+
+
+def grid(start: datetime, end: datetime) -> Grid:
+    """At most 120 points, at least 250 ms apart, the last of them exactly at `end`.
+
+    One point lies at `start`, or less than one millisecond per point before it: Prometheus keeps whole milliseconds, so it
+    has to be whole steps away from the end. What a series shows there is its last sample before, the baseline. Some points
+    lie before, so that a series which a failed scrape hid just at `start` is not taken for a new one.
+    """
+    # Down and up, so that the range never loses an instant of what was asked for.
+    begin_ms, end_ms = (start - _EPOCH) // _MILLISECOND, -((_EPOCH - end) // _MILLISECOND)
+    span = max(0, end_ms - begin_ms)
+    finest = max(_FINEST_MS, -(-(span + _BEFORE_MS) // (_POINTS - 2)))
+    if span < finest:
+        before = min(_BEFORE_MS // max(span, _FINEST_MS), _POINTS - 2)
+        step = max(span, _FINEST_MS)
+        # Nothing can have been scraped twice in less than a quarter of a second; the baseline is all there is to know.
+        last = end_ms if span >= _FINEST_MS else begin_ms
+        return Grid(last - step * (before + (1 if span >= _FINEST_MS else 0)), last, step)
+    most = span // finest
+    intervals = min(range(max(1, most // 2), most + 1), key=lambda n: (-span % n, -n))
+    step = -(-span // intervals)
+    before = min(-(-_BEFORE_MS // step), _POINTS - 1 - intervals)
+    return Grid(end_ms - step * (intervals + before), end_ms, step)
+
+
+class Prometheus:
+    """Asks one Prometheus (or what speaks its API). Use `close` at the end.
+
+    `url` may have a path; `headers` go with every question, an Authorization for instance.
+    """
+
+    def __init__(self, url: str, headers: dict[str, str] | None = None, timeout: float = TIMEOUT) -> None:
+        self._url = url.rstrip("/")
+        self._headers = headers or {}
+        self._timeout = timeout
+        self._free = threading.Semaphore(THREADS)
+        self._idle: list[_Connection] = []
+        self._flights: dict[tuple[object, ...], asyncio.Task[Any]] = {}
+
+    async def counters(self, query: str, start: datetime, end: datetime) -> list[Trajectory]:
+        """As `Provider.counters`: one range query. Native histograms are refused, several series are welcome."""
+        points = grid(start, end)
+
+        def ask(connection: _Connection) -> list[Trajectory]:
+            return [_trajectory(series) for series in connection.matrix(query, points, start, end)]
+
+        return await self._once(("counters", query, points), ask)
+
+    async def value(self, query: str, at: datetime) -> float | None:
+        """As `Provider.value`: one instant query that must give at most one series."""
+
+        def ask(connection: _Connection) -> float | None:
+            return _one(connection.vector(query, at))
+
+        return await self._once(("value", query, at), ask)
+
+    async def close(self) -> None:
+        """Ends the questions that are under way and the idle connections."""
+        for flight in list(self._flights.values()):
+            flight.cancel()
+        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _once(self, key: tuple[object, ...], ask: Callable[[_Connection], T]) -> T:
+        """Asks, or joins the same question that is already under way."""
+        flight: asyncio.Task[T] | None = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.ensure_future(self._ask(ask))
+            self._flights[key] = flight
+            flight.add_done_callback(lambda done: self._land(key, done))
+        # One of several that wait may be cancelled; the others still want the answer.
+        return await asyncio.shield(flight)
+
+    def _land(self, key: tuple[object, ...], done: asyncio.Task[Any]) -> None:
+        self._flights.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # seen, even if everybody who asked has gone
+
+    async def _ask(self, ask: Callable[[_Connection], T]) -> T:
+        if not self._free.acquire(blocking=False):
+            raise MetricUnreachable(f"Prometheus has not answered {THREADS} earlier queries: not asked again until one ends")
+        answer: Future[T] = Future()
+        # A thread of its own: those of an executor are waited for when the process ends, however long a server takes.
+        threading.Thread(target=self._work, args=(ask, answer), name="prometheus", daemon=True).start()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.wrap_future(answer)
+        except TimeoutError:
+            raise MetricUnreachable(f"Prometheus did not answer within {self._timeout:g} s") from None
+
+    def _work(self, ask: Callable[[_Connection], T], answer: Future[T]) -> None:
+        """In a thread: one question, on a connection that nobody else uses meanwhile."""
+        connection: _Connection | None = None
+        try:
+            connection = self._idle.pop() if self._idle else _Connection(self._url, self._headers, self._timeout)
+            result = ask(connection)
+        except Exception as failure:
+            if connection is not None:
+                connection.close()
+            # After a timeout the future is cancelled, and nobody wants to hear of it.
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(_said(failure))
+        else:
+            self._idle.append(connection)
+            if answer.set_running_or_notify_cancel():
+                answer.set_result(result)
+        finally:
+            self._free.release()
+
+
+class _Connection:
+    """The client library, with its answers checked before it drops what they are.
+
+    It hands out ``data.result`` only, so that a scalar or an error page in HTML would arrive as something else entirely.
+    """
+
+    def __init__(self, url: str, headers: dict[str, str], timeout: float) -> None:
+        session = requests.Session()
+        session.max_redirects = 0
+        session.hooks["response"] = [self._check]
+        self._timeout = timeout
+        self._deadline = 0.0
+        self._expected = ""
+        self._client = PrometheusConnect(
+            url,
+            headers=headers,
+            session=session,
+            timeout=timeout,  # type: ignore[arg-type]  # handed on to requests, which takes fractions
+            retry=Retry(total=0),
+        )
+
+    def matrix(self, query: str, points: Grid, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        """A range query. The library rounds its times to seconds, which would cost up to half a second: `params` win."""
+        self._expect("matrix")
+        params = {"start": _seconds(points.first), "end": _seconds(points.last), "timeout": f"{self._timeout:g}"}
+        result: list[dict[str, Any]] = self._client.custom_query_range(query, start, end, _seconds(points.step), params)
+        return result
+
+    def vector(self, query: str, at: datetime) -> list[dict[str, Any]]:
+        """An instant query."""
+        self._expect("vector")
+        params = {"time": _seconds((at - _EPOCH) // _MILLISECOND), "timeout": f"{self._timeout:g}"}
+        result: list[dict[str, Any]] = self._client.custom_query(query, params)
+        return result
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _expect(self, kind: str) -> None:
+        self._expected = kind
+        self._deadline = time.monotonic() + self._timeout
+
+    def _check(self, response: requests.Response, *_: object, **__: object) -> requests.Response:
+        """Called with every response, before its body is read."""
+        body = self._read(response)
+        response.raw = io.BytesIO(body)
+        if response.is_redirect:
+            raise MetricRefused(f"Prometheus redirects (HTTP {response.status_code}): its final address is needed")
+        answer = _parse(body)
+        if answer is None:
+            html = body.lstrip()[:1] == b"<"
+            what = "a web page" if html else "no JSON" if body else "nothing"
+            if response.status_code == 200:
+                raise MetricUnusable(f"Prometheus answered with {what}: is its address right?")
+            raise MetricRefused(f"Prometheus answered HTTP {response.status_code}" + (f" with {what}" if body else ""))
+        if response.status_code != 200 or answer.get("status") != "success":
+            raise MetricRefused(_refusal(response.status_code, answer))
+        data = answer.get("data")
+        kind = data.get("resultType") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or kind != self._expected or not isinstance(data.get("result"), list):
+            raise MetricUnusable(_wrong(kind, self._expected))
+        return response
+
+    def _read(self, response: requests.Response) -> bytes:
+        """The body, however it drips: the library's timeout starts anew with every byte."""
+        parts, size = [], 0
+        try:
+            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                parts.append(chunk)
+                size += len(chunk)
+                if size > LARGEST_ANSWER:
+                    raise MetricUnusable(f"the answer of Prometheus is larger than {LARGEST_ANSWER // 2**20} MiB")
+                if time.monotonic() > self._deadline:
+                    raise MetricUnreachable(f"Prometheus did not finish its answer within {self._timeout:g} s")
+        finally:
+            # Read to its end, the connection is back in its pool already; otherwise it ends here.
+            response.raw.close()
+        return b"".join(parts)
+
+
+def _parse(body: bytes) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _refusal(status: int, answer: dict[str, Any]) -> str:
+    text = " ".join(str(answer.get("error") or "no reason given").split())[:500]
+    return f"Prometheus answered HTTP {status}: {text}"
+
+
+def _wrong(kind: object, expected: str) -> str:
+    if kind == "scalar":
+        return "the query gives a scalar, not a series: leave out scalar(), and constants need vector()"
+    if kind == "string":
+        return "the query gives a string, not a number"
+    if kind == "matrix" and expected == "vector":
+        return "the query gives a range of values, not one: leave out the [...] or wrap it in a function"
+    return f"Prometheus answered with a result of type {kind!s:.40}, not {expected}"
+
+
+def _trajectory(series: dict[str, Any]) -> Trajectory:
+    if "histograms" in series:
+        raise MetricUnusable("the query gives native histograms: wrap it in histogram_count() or histogram_fraction()")
+    return Trajectory(tuple((float(t), float(v)) for t, v in series.get("values", ())))
+
+
+def _one(result: list[dict[str, Any]]) -> float | None:
+    if len(result) > 1:
+        named = " and ".join(_labels(series) for series in result[:2])
+        raise MetricUnusable(f"the query gives {len(result)} series where one number is needed, e.g. {named}")
+    if not result:
+        return None
+    if "value" not in result[0]:
+        raise MetricUnusable("the query gives a native histogram: wrap it in histogram_quantile() or another function")
+    return float(result[0]["value"][1])
+
+
+def _labels(series: dict[str, Any]) -> str:
+    labels = series.get("metric") or {}
+    return "{" + ", ".join(f'{k}="{v}"' for k, v in sorted(labels.items()))[:200] + "}"
+
+
+def _said(failure: Exception) -> MetricError:
+    """Any failure of a question as one sentence."""
+    if isinstance(failure, MetricError):
+        return failure
+    if isinstance(failure, requests.exceptions.ConnectTimeout | requests.exceptions.ReadTimeout):
+        return MetricUnreachable("Prometheus did not answer in time")
+    if isinstance(failure, requests.RequestException | HTTPError | OSError):
+        return MetricUnreachable(f"Prometheus cannot be reached: {_cause(failure)}")
+    if isinstance(failure, PrometheusApiClientException):
+        return MetricRefused(f"Prometheus answered with an error: {str(failure)[:300]}")
+    return MetricUnusable(f"the answer of Prometheus cannot be read ({type(failure).__name__}: {str(failure)[:200]})")
+
+
+def _cause(failure: BaseException) -> str:
+    """The innermost reason; the outer ones repeat it with addresses of objects."""
+    for _ in range(10):
+        inner = getattr(failure, "reason", None) or failure.__cause__ or failure.__context__
+        inner = inner or next((a for a in failure.args if isinstance(a, BaseException)), None)
+        if not isinstance(inner, BaseException):
+            break
+        failure = inner
+    text = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
+    return (text or type(failure).__name__)[:300]
+
+
+def _seconds(milliseconds: int) -> str:
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"

@@ -1,0 +1,49 @@
+"""What a source of numbers has to do, and how it says that it could not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from serinus.analysis.counters import Trajectory
+
+
+class MetricError(Exception):
+    """A check could not be asked. The text is one sentence for people.
+
+    ::
+
+        MetricError
+        +-- MetricUnreachable    no answer: refused, timed out, name unknown
+        +-- MetricRefused        an answer that says no: an HTTP status, the source's own error text
+        +-- MetricUnusable       an answer that is not what the check needs: HTML, several series, a wrong type
+        +-- MetricMisconfigured  never asked: an unknown variable, a missing argument or limit
+    """
+
+
+class MetricUnreachable(MetricError):
+    """No answer in time, or none at all."""
+
+
+class MetricRefused(MetricError):
+    """The source answered with an error."""
+
+
+class MetricUnusable(MetricError):
+    """The source answered with something that cannot be judged."""
+
+
+class MetricMisconfigured(MetricError):
+    """The check itself is wrong; asking again will not help."""
+
+
+class Provider(Protocol):
+    """A source of numbers. Every method answers or raises `MetricError` within a few seconds."""
+
+    async def counters(self, query: str, start: datetime, end: datetime) -> list[Trajectory]:
+        """All series of `query`, with their values from just before `start` (the baseline) up to `end`."""
+        ...
+
+    async def value(self, query: str, at: datetime) -> float | None:
+        """The one number that `query` has at `at`; may be NaN; None where it has none."""
+        ...
