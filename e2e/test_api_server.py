@@ -84,6 +84,7 @@ def namespace(cluster: None) -> Iterator[str]:
     yield RUN
     for name in kubectl("get", PLURALS, "-n", RUN, "-o", "name").stdout.split():
         kubectl("patch", name, "-n", RUN, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    kubectl("delete", PLURALS, "--all", "-n", RUN, "--timeout=30s")  # before the CRDs are looked at
     kubectl("delete", "namespace", RUN, "--wait=false")
 
 
