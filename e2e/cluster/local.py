@@ -1,0 +1,269 @@
+"""The local cluster: upstream Kubernetes, containerd and etcd as processes of this machine, for root on Linux."""
+
+import json
+import os
+import platform
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import yaml
+
+from e2e.cluster import images, leftovers, network, tools
+from e2e.cluster.certificates import Authority
+from e2e.cluster.console import ClusterError, part
+from e2e.cluster.kubectl import kubectl, ready
+from e2e.cluster.network import Network
+from e2e.cluster.paths import AUDIT_LOG, KUBECONFIG, LOGS, MANIFESTS, STATE
+from e2e.cluster.processes import Registry
+from e2e.cluster.run import run, wait_for
+
+NODE = "serinus"
+PROCESSES = Registry(STATE / "processes.json")
+SOCKET = STATE / "run" / "containerd.sock"
+AUDITED_NAMESPACE = "serinus-system"
+
+
+def start() -> None:
+    """Start a cluster on this machine and return when its node is ready. Raises ClusterError, with a log to read."""
+    programs = prepare()
+    leftovers.claim(STATE)
+    addresses = Network.chosen()
+    with part("control plane and node"):
+        addresses.create()
+        os.environ["PATH"] += ":/usr/sbin:/sbin"
+        _start_containerd()
+        _start_control_plane(programs, addresses)
+        wait_for("containerd answers", lambda: ctr("version"), seconds=20)
+        load(images.named(["pause"]))
+        wait_for("the API server is ready", ready, seconds=60)
+        _start_node(programs, addresses)
+        kubectl("apply", "--filename", "-", stdin=_cluster_dns(addresses))
+        wait_for("the node is ready", _node_ready, seconds=60, every=0.2)
+
+
+def prepare() -> dict[str, Path]:
+    """Return the programs that the cluster is made of, built or installed if they are not there."""
+    if platform.system() != "Linux" or os.geteuid() != 0:
+        raise ClusterError("the local cluster needs root on Linux: run it as root, or start Docker and take CLUSTER=kind")
+    programs = tools.go_tools([*tools.CLIENTS, *tools.NODE, *tools.DEMO])
+    tools.link({name: programs[name] for name in tools.CLIENTS})
+    tools.need_commands(nft="nftables", ip="iproute2", openssl="openssl", mount="mount")
+    tools.unpacked_packages()
+    return programs
+
+
+def healthy() -> bool:
+    """Whether this clone's cluster runs: every process that was started, and an API server that answers."""
+    known = PROCESSES.read()
+    return bool(known) and all(process.alive for process in known.values()) and ready()
+
+
+def stop() -> None:
+    """Stop the cluster and remove whatever it made outside its folder."""
+    leftovers.clean(STATE)
+
+
+def load(wanted: list[images.Image]) -> None:
+    """Bring images into containerd."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda image: ctr("images", "import", str(image.archive())), wanted))
+
+
+def ctr(*words: str) -> str:
+    """Run containerd's own client."""
+    program = tools.unpacked_packages() / "usr" / "bin" / "ctr"
+    return run([program, "--address", SOCKET, "--namespace", "k8s.io", *words], timeout=120)
+
+
+def _start_containerd() -> None:
+    unpacked = tools.unpacked_packages()
+    configuration = STATE / "containerd.toml"
+    plugin = "io.containerd.grpc.v1.cri"
+    configuration.write_text(f"""version = 2
+root = "{STATE / "containerd"}"
+state = "{STATE / "run" / "containerd"}"
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper"]
+[grpc]
+address = "{SOCKET}"
+[plugins."{plugin}"]
+sandbox_image = "docker.io/serinus/pause:1"
+restrict_oom_score_adj = true
+disable_apparmor = true
+netns_mounts_under_state_dir = true
+stream_server_address = "127.0.0.1"
+[plugins."{plugin}".containerd]
+snapshotter = "{_snapshotter()}"
+[plugins."{plugin}".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."{plugin}".containerd.runtimes.runc.options]
+SystemdCgroup = false
+[plugins."{plugin}".cni]
+bin_dir = "{unpacked / "usr" / "lib" / "cni"}"
+conf_dir = "{STATE / "cni"}"
+""")
+    paths = f"{unpacked / 'usr' / 'bin'}:{unpacked / 'usr' / 'sbin'}:{os.environ['PATH']}"
+    PROCESSES.start(
+        "containerd",
+        [unpacked / "usr" / "bin" / "containerd", "--config", configuration],
+        log=LOGS / "containerd.log",
+        env={"PATH": paths},
+    )
+
+
+def _snapshotter() -> str:
+    """An overlay cannot lie on another one (as when this machine is itself a container): copy instead."""
+    kind = run(["stat", "--file-system", "--format=%T", STATE]).strip()
+    return "native" if kind == "overlayfs" else "overlayfs"
+
+
+def _start_control_plane(programs: dict[str, Path], addresses: Network) -> None:
+    authority = Authority(STATE / "certificates")
+    server = f"https://{addresses.node}:6443"
+    etcd, peers = (f"http://127.0.0.1:{port}" for port in network.free_ports(2))
+    PROCESSES.start(
+        "etcd",
+        [
+            programs["etcd"], f"--data-dir={STATE / 'etcd'}", "--unsafe-no-fsync", "--log-level=warn",
+            f"--listen-client-urls={etcd}", f"--advertise-client-urls={etcd}", f"--listen-peer-urls={peers}",
+            f"--initial-advertise-peer-urls={peers}", f"--initial-cluster=default={peers}",
+        ],
+        log=LOGS / "etcd.log",
+    )  # fmt: skip
+    names = [f"IP:{addresses.node}", f"IP:{addresses.first_service}", "IP:127.0.0.1", "DNS:localhost"]
+    names += [f"DNS:kubernetes{end}" for end in ("", ".default", ".default.svc", ".default.svc.cluster.local")]
+    certificate, key = authority.issue("apiserver", "/CN=kube-apiserver", names)
+    kubelet_client = authority.issue("apiserver-kubelet", "/O=system:masters/CN=kube-apiserver")
+    tokens = authority.signing_key("service-accounts")
+    audit = STATE / "audit.yaml"
+    audit.write_text(_audit_policy())
+    PROCESSES.start(
+        "kube-apiserver",
+        [
+            programs["kube-apiserver"], f"--advertise-address={addresses.node}", f"--bind-address={addresses.node}",
+            "--secure-port=6443", f"--service-cluster-ip-range={addresses.services}", f"--etcd-servers={etcd}",
+            f"--client-ca-file={authority.certificate}", f"--tls-cert-file={certificate}", f"--tls-private-key-file={key}",
+            f"--kubelet-client-certificate={kubelet_client[0]}", f"--kubelet-client-key={kubelet_client[1]}",
+            "--kubelet-preferred-address-types=InternalIP", f"--service-account-key-file={tokens}",
+            f"--service-account-signing-key-file={tokens}",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local", "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+            f"--audit-policy-file={audit}", f"--audit-log-path={AUDIT_LOG}", "--audit-log-maxsize=200",
+        ],
+        log=LOGS / "kube-apiserver.log",
+    )  # fmt: skip
+    authority.kubeconfig(KUBECONFIG, server, "admin", "/O=system:masters/CN=admin")
+    manager, scheduler = (
+        authority.kubeconfig(STATE / f"{name}.kubeconfig", server, name, f"/CN=system:{name}")
+        for name in ("kube-controller-manager", "kube-scheduler")
+    )
+    PROCESSES.start(
+        "kube-controller-manager",
+        [
+            programs["kube-controller-manager"], f"--kubeconfig={manager}", "--leader-elect=false", "--secure-port=0",
+            f"--authentication-kubeconfig={manager}", f"--authorization-kubeconfig={manager}",
+            f"--root-ca-file={authority.certificate}", f"--service-account-private-key-file={tokens}",
+            "--use-service-account-credentials=true", f"--cluster-signing-cert-file={authority.certificate}",
+            f"--cluster-signing-key-file={authority.folder / 'ca.key'}",
+        ],
+        log=LOGS / "kube-controller-manager.log",
+    )  # fmt: skip
+    PROCESSES.start(
+        "kube-scheduler",
+        [
+            programs["kube-scheduler"], f"--kubeconfig={scheduler}", "--leader-elect=false", "--secure-port=0",
+            f"--authentication-kubeconfig={scheduler}", f"--authorization-kubeconfig={scheduler}",
+        ],
+        log=LOGS / "kube-scheduler.log",
+    )  # fmt: skip
+
+
+def _start_node(programs: dict[str, Path], addresses: Network) -> None:
+    authority = Authority(STATE / "certificates")
+    server = f"https://{addresses.node}:6443"
+    (STATE / "cni").mkdir(exist_ok=True)
+    (STATE / "cni" / "10-serinus.conflist").write_text(addresses.pod_network(STATE / "run" / "addresses"))
+    empty = STATE / "resolv.conf"
+    empty.touch()
+    kubelet = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": addresses.node,
+        "authentication": {
+            "x509": {"clientCAFile": str(authority.certificate)}, "webhook": {"enabled": True}, "anonymous": {"enabled": False}
+        },
+        "authorization": {"mode": "Webhook"},
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "clusterDNS": [addresses.dns],
+        "clusterDomain": "cluster.local",
+        "resolvConf": str(empty),
+        "podLogsDir": str(LOGS / "pods"),
+        "volumePluginDir": str(STATE / "kubelet" / "plugins"),
+        "staticPodPath": "",
+        "maxPods": 110,
+        "healthzPort": 0,
+        # What a machine that is itself a container, or has version 1 of cgroups, does not allow or lacks:
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "cgroupDriver": "cgroupfs",
+        "cgroupsPerQOS": False,
+        "enforceNodeAllocatable": [],
+        "oomScoreAdj": 0,
+        # The disk is shared with whatever else this machine does: never evict or collect because of it.
+        "evictionHard": {name: "0%" for name in ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")},
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+    }  # fmt: skip
+    configuration = STATE / "kubelet.yaml"
+    configuration.write_text(yaml.safe_dump(kubelet))
+    subject = f"/O=system:nodes/CN=system:node:{NODE}"
+    credentials = authority.kubeconfig(STATE / "kubelet.kubeconfig", server, "kubelet", subject)
+    PROCESSES.start(
+        "kubelet",
+        [
+            programs["kubelet"], f"--config={configuration}", f"--kubeconfig={credentials}", f"--node-ip={addresses.node}",
+            f"--hostname-override={NODE}", f"--root-dir={STATE / 'kubelet'}", f"--cert-dir={STATE / 'kubelet' / 'pki'}",
+        ],
+        log=LOGS / "kubelet.log",
+    )  # fmt: skip
+    metrics, health = network.free_ports(2)
+    proxy = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "clusterCIDR": addresses.pods,
+        "hostnameOverride": NODE,
+        "nodeIPOverride": [addresses.node],
+        "metricsBindAddress": f"127.0.0.1:{metrics}",
+        "healthzBindAddress": f"127.0.0.1:{health}",
+        # Limits of connection tracking belong to the machine.
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+        "clientConnection": {
+            "kubeconfig": str(authority.kubeconfig(STATE / "kube-proxy.kubeconfig", server, "proxy", "/CN=system:kube-proxy"))
+        },
+    }  # fmt: skip
+    configuration = STATE / "kube-proxy.yaml"
+    configuration.write_text(yaml.safe_dump(proxy))
+    PROCESSES.start("kube-proxy", [programs["kube-proxy"], f"--config={configuration}"], log=LOGS / "kube-proxy.log")
+
+
+def _node_ready() -> bool:
+    node = json.loads(kubectl("get", "node", NODE, "--output=json"))
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in node["status"]["conditions"])
+
+
+def _audit_policy() -> str:
+    """Record the requests of the operator's service accounts, whose number and verbs the benchmarks count."""
+    group = f"system:serviceaccounts:{AUDITED_NAMESPACE}"
+    rules = [{"level": "Metadata", "userGroups": [group], "omitStages": ["RequestReceived"]}, {"level": "None"}]
+    return yaml.safe_dump({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules})
+
+
+def _cluster_dns(addresses: Network) -> str:
+    return (MANIFESTS / "local" / "dns.yaml").read_text().replace("CLUSTER_DNS", addresses.dns)
+
+
+def remove_folder() -> None:
+    """Remove all that the cluster kept."""
+    shutil.rmtree(STATE, ignore_errors=True)
