@@ -68,12 +68,13 @@ def rolled_out(deployment: Object) -> bool:
 def serving_replica_set(deployment: Object, replica_sets: list[Object], known: str) -> Object | None:
     """The ReplicaSet that serves.
 
-    The one remembered from when the Deployment was last rolled out; else the one with most available pods; else, at
-    zero replicas, the newest.
+    While it is held: the one remembered from when the Deployment was last rolled out. Else the one with most available
+    pods; else, at zero replicas, the newest.
     """
     own = owned(deployment, replica_sets)
-    for replica_set in own:
-        if replica_set["metadata"]["name"] == known:
+    filled = [rs for rs in own if rs["spec"].get("replicas")]
+    for replica_set in filled or own:
+        if deployment["spec"].get("paused") and replica_set["metadata"]["name"] == known:
             return replica_set
     return max(own, key=lambda rs: (rs.get("status", {}).get("availableReplicas", 0), _revision(rs)), default=None)
 

@@ -1,0 +1,84 @@
+# What a newcomer guesses. `make demo` shows it, `make test` proves it, `make check` is the fast part.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+PY := .venv/bin/python
+CLUSTER ?=
+export CLUSTER
+export KUBECONFIG_FILE := $(CURDIR)/.cluster/kubeconfig
+
+.PHONY: help demo down test check e2e lint types unit format crds docs lock bench cluster-up cluster-down images install uninstall clean
+
+help: ## This list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+.venv/.installed: requirements-dev.lock pyproject.toml
+	@python3 -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+venv: .venv/.installed ## The locked tools and dependencies, in .venv
+
+demo: venv ## A good, a bad and a crashing release on a real cluster; KEEP=1 leaves it running, CLUSTER=kind|local|current chooses
+	@$(PY) -m e2e.demo $(if $(KEEP),--keep)
+
+down: cluster-down ## Remove all of it
+
+cluster-up: venv ## A cluster with Traefik and Prometheus; prints where its kubeconfig is
+	@$(PY) -m e2e.cluster up
+
+cluster-down: venv ## Stop the cluster and remove it
+	@$(PY) -m e2e.cluster down
+
+images: venv ## Build the images that are needed and load them into the cluster
+	@$(PY) -m e2e.cluster images
+
+install: venv ## The operator into the cluster, with the Helm chart
+	@$(PY) -m e2e.install
+
+uninstall: venv ## Take it out again
+	@$(PY) -m e2e.install --uninstall
+
+test: check e2e ## Everything, unit to end-to-end
+
+check: venv lint types unit ## The fast part: lint, types, unit tests
+
+lint: venv
+	@.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+	$(PY) -m serinus.api.crdgen --check
+	$(PY) charts/readme.py --check
+	test ! -e operator/__init__.py
+
+types: venv
+	@.venv/bin/mypy
+
+unit: venv
+	@.venv/bin/pytest tests
+
+e2e: venv ## The tests on a real cluster
+	@$(PY) -m e2e.cluster up
+	$(PY) -m e2e.cluster images
+	.venv/bin/pytest e2e
+
+bench: venv ## The figures of the README, measured: prints a table and writes it to bench-results/
+	@$(PY) -m e2e.bench
+
+format: venv ## Format and sort
+	@.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+crds: venv ## Generate crds/ and the chart's copies from the models
+	@$(PY) -m serinus.api.crdgen
+
+docs: venv ## Generate the reference pages and the chart's README
+	@$(PY) charts/readme.py
+
+lock: venv ## Resolve the dependencies anew
+	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
+
+clean: cluster-down ## Also the virtual environment
+	@rm -rf .venv .build

@@ -1,0 +1,241 @@
+"""One pass over one Canary: read, decide, make it so.
+
+The order of writes is half of what makes a pass safe; the machine's decisions are the other half.
+    1. traffic is taken back, before anything else is written
+    2. the Release's status: what is about to be done is on record before it is done
+    3. the canary's pods and companions
+    4. the user's Deployment
+    5. traffic is given, or the routes are put back
+    6. what people read: the Canary's status, events
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from serinus.analysis.verdict import Verdict
+from serinus.api.base import RETRY_ANNOTATION
+from serinus.api.canary import Canary
+from serinus.api.release import Release, ReleaseStatus
+from serinus.controller import effects, looks, telemetry
+from serinus.controller.queue import Key
+from serinus.controller.record import body, new_release, summary
+from serinus.controller.tell import Teller
+from serinus.controller.world import World, at_rest, observation, read, releases
+from serinus.events.outbox import owed
+from serinus.kube import CANARIES, RELEASES, AlreadyExists, Kube, NotFound
+from serinus.metrics.provider import Provider
+from serinus.rollout import rest
+from serinus.rollout.machine import Decision, Desired, advance
+
+log = logging.getLogger("serinus.loop")
+
+#: Seconds between passes while a release is under way; events and looks bring them sooner.
+TICK = 1.0
+#: Seconds between writes of numbers that only grow.
+REFRESH = 10.0
+#: Stages whose passes need everything: the canary's objects are made or removed.
+FULL = ("Preparing", "Cleaning")
+
+
+@dataclass
+class Memo:
+    """What this process knows of a Canary beside the API server. Losing it costs a read."""
+
+    release: Release | None = None
+    #: As the API server has it.
+    stored: ReleaseStatus | None = None
+    stored_at: float = 0.0
+    looks: looks.Looks | None = None
+    #: Somebody waits for a read of all releases: the process has just started, or one has ended.
+    relist: bool = True
+    last: Release | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+class Loop:
+    """The passes. `wake` asks for another one."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        provider: Provider,
+        teller: Teller,
+        hold: rest.Hold,
+        wake: Callable[[Key], None],
+        progress: telemetry.Progress,
+    ) -> None:
+        self._kube, self._provider, self._teller, self._hold, self._wake = kube, provider, teller, hold, wake
+        self._progress = progress
+        self.memos: dict[Key, Memo] = {}
+
+    async def run(self, key: Key) -> float | None:
+        """One pass. Returns the seconds until the next, None when only an event brings it."""
+        with telemetry.passes.time():
+            raw = await self._kube.find(CANARIES, key.namespace, key.name)
+            self._progress.answer()
+            if raw is None:
+                self._forget(key)
+                return None
+            memo = self.memos.setdefault(key, Memo())
+            canary = Canary.model_validate(raw)
+            if memo.relist:
+                await self._relist(canary, memo)
+            if memo.release is not None:
+                return await self._attempt(key, canary, memo, memo.release)
+            return await self._rest(key, canary, memo)
+
+    def _forget(self, key: Key) -> None:
+        memo = self.memos.pop(key, None)
+        if memo is not None:
+            if memo.looks:
+                memo.looks.stop()
+            telemetry.forget(*key)
+
+    async def _relist(self, canary: Canary, memo: Memo) -> None:
+        """Which attempt is under way, and which was the last."""
+        known = await releases(self._kube, canary)
+        active = [release for release in known if release.status.stage != "Ended"]
+        memo.release = active[-1] if active else None
+        memo.stored = memo.release.status.model_copy(deep=True) if memo.release else None
+        ended = [release for release in known if release.status.stage == "Ended"]
+        memo.last = ended[-1] if ended else None
+        self._teller.take_over(known)
+        await self._teller.prune(canary, ended)
+        memo.relist = False
+
+    # ---- a release is under way ----
+
+    async def _attempt(self, key: Key, canary: Canary, memo: Memo, release: Release) -> float | None:
+        world = await read(self._kube, canary, full=release.status.stage in FULL)
+        now = datetime.now(UTC)
+        obs = observation(world, release, self._verdict(memo, release), now)
+        decision = advance(canary, release, obs, now)
+        if decision.status.stage in FULL and not world.full:
+            world = await read(self._kube, canary, full=True)
+        again = await self._apply(canary, memo, release, world, decision)
+        self._look(key, canary, memo, release)
+        if release.status.stage == "Ended":
+            memo.relist = True
+            return 0.0
+        return 0.02 if again else TICK
+
+    async def _apply(self, canary: Canary, memo: Memo, release: Release, world: World, decision: Decision) -> bool:
+        """Makes it so, in the order at the top. True if the next look at it should be at once."""
+        desired, status = decision.desired, decision.status
+        again = status.stage != release.status.stage or status.step != release.status.step
+        lower = desired.weight is not None and world.route.weight > desired.weight
+        if desired.weight is not None and lower and await world.router.write(desired.weight, status.routes):
+            again = True
+            if desired.weight == 0:
+                status.times.zero_written = status.times.zero_written or datetime.now(UTC)
+        giving = desired.weight is not None and not lower and status.stage not in ("RollingBack", "Keeping")
+        if giving:
+            status.routes = world.router.capture(status.routes)
+        if status.stage == "Preparing" and not status.autoscalers:
+            status.autoscalers = effects.floors(world, release)
+        release.status = status
+        status.events = owed(release)
+        self._teller.stamp(release, status)
+        await self._store(memo, release, again)
+        await self._objects(world, release, desired)
+        await effects.target(self._kube, world, release, desired, self._hold, datetime.now(UTC))
+        if desired.weight is None:
+            await world.router.restore(status.routes)
+        elif desired.weight is not None and giving and (status.stage != "Preparing" or world.canary_service is not None):
+            again = await world.router.write(desired.weight, status.routes) or again
+        await self._say(canary, release, world, decision)
+        return again
+
+    async def _objects(self, world: World, release: Release, desired: Desired) -> None:
+        if desired.pods is not None:
+            await effects.canary_objects(self._kube, world, release, desired.pods)
+            if release.status.stage == "Preparing":
+                await effects.raise_floors(self._kube, world, release, release.status)
+        elif world.full and world.route.restored:
+            await effects.remove_canary(self._kube, world)
+            await effects.give_back_floors(self._kube, world, release)
+
+    async def _store(self, memo: Memo, release: Release, moved: bool) -> None:
+        """Writes the Release's status when it says something new; numbers that only grow, now and then."""
+        loop_time = asyncio.get_running_loop().time()
+        if memo.stored is not None and not moved:
+            growing = {"evidence", "exposure", "why", "step_requests"}
+            same = release.status.model_dump(exclude=growing) == memo.stored.model_dump(exclude=growing)
+            still = release.status.model_dump(include=growing) == memo.stored.model_dump(include=growing)
+            if same and (still or loop_time - memo.stored_at < REFRESH):
+                return
+        value = release.status.dump()
+        operation = {"op": "add", "path": "/status", "value": value}
+        try:
+            await self._kube.patch(RELEASES, release.metadata.namespace, release.metadata.name, [operation], "status")
+        except NotFound:
+            memo.relist = True
+            raise
+        memo.stored, memo.stored_at = release.status.model_copy(deep=True), loop_time
+
+    async def _say(self, canary: Canary, release: Release, world: World, decision: Decision) -> None:
+        status = summary(canary, release, world, decision, datetime.now(UTC))
+        await self._status(canary, status)
+        self._teller.notes(canary, release, world.deployment, decision.notes)
+        self._teller.owe(release)
+
+    async def _status(self, canary: Canary, status: dict[str, object]) -> None:
+        telemetry.show(canary.metadata.namespace, canary.metadata.name, str(status["phase"]), int(str(status["weight"])))
+        if status != canary.status.dump():
+            operation = {"op": "add", "path": "/status", "value": status}
+            await self._kube.patch(CANARIES, canary.metadata.namespace, canary.metadata.name, [operation], "status")
+
+    # ---- looks ----
+
+    def _verdict(self, memo: Memo, release: Release) -> Verdict | None:
+        return memo.looks.verdict if memo.looks and memo.looks.answers(release) else None
+
+    def _look(self, key: Key, canary: Canary, memo: Memo, release: Release) -> None:
+        if memo.looks and not memo.looks.answers(release):
+            memo.looks.stop()
+            memo.looks = None
+        side = looks.wanted(release)
+        if side is not None and memo.looks is None:
+            memo.looks = looks.Looks(release.metadata.name, *side)
+            looks.begin(memo.looks, self._kube, self._provider, canary, lambda: self._wake(key))
+
+    # ---- none is ----
+
+    async def _rest(self, key: Key, canary: Canary, memo: Memo) -> float | None:
+        world = await read(self._kube, canary, full=True)
+        if canary.metadata.deletion_timestamp is not None:
+            await effects.let_go(self._kube, world)
+            await effects.remove_canary(self._kube, world)
+            await effects.drop_finalizer(self._kube, canary)
+            return None
+        seen = at_rest(world, memo.last)
+        decision = rest.decide(canary, seen, self._hold, canary.metadata.annotations.get(RETRY_ANNOTATION, ""))
+        if decision.reason not in ("TargetNotFound",) and not seen.problems:
+            await effects.hold_finalizer(self._kube, canary)
+            await effects.adopt(self._kube, world, decision.pause, decision.label)
+        if decision.begin is not None and world.deployment is not None:
+            release = new_release(canary, world, seen, decision.begin, datetime.now(UTC))
+            try:
+                created = await self._kube.create(RELEASES, canary.metadata.namespace, body(release))
+                release.metadata.uid = created["metadata"]["uid"]
+            except AlreadyExists:
+                memo.relist = True  # another process, or this one before it was stopped
+                return 0.0
+            memo.release, memo.stored = release, None
+            self._teller.began(canary, release, world.deployment)
+            return 0.0
+        await self._status(canary, summary(canary, memo.last, world, decision, datetime.now(UTC)))
+        self._teller.resting(canary, decision)
+        memo.versions = _versions(world)
+        waiting = bool(seen.problems) or not seen.exists or (seen.serving and not seen.rolled_out)
+        return 15.0 if waiting and decision.phase == "Adopting" else None
+
+
+def _versions(world: World) -> dict[str, str]:
+    """What a slow second look compares: an event that was missed shows here."""
+    return {"deployment": (world.deployment or {}).get("metadata", {}).get("resourceVersion", "")}

@@ -1,0 +1,203 @@
+"""Telling people and receivers, beside the loop and never in its way: Kubernetes events, the log, the outbox.
+
+The outbox is `Release.status.events`. An event is sent when its traffic is safe, and stays there until every sink has taken
+it; a process that is killed in between sends it again, with the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+
+from serinus.api.canary import Canary
+from serinus.api.release import OutboxEvent, Release, ReleaseStatus
+from serinus.controller import telemetry
+from serinus.controller.config import Config
+from serinus.events import cdevents, kubernetes
+from serinus.events.outbox import deliverable
+from serinus.events.sink import Sink, backoff
+from serinus.kube import EVENTS, RELEASES, AlreadyExists, Kube, KubeError, NotFound, Object
+from serinus.rollout.machine import Note
+from serinus.rollout.rest import Rest
+
+log = logging.getLogger("serinus.release")
+
+#: Tries of one Kubernetes event: it is a courtesy, not a record.
+TRIES = 3
+
+
+class Teller:
+    """One for the process."""
+
+    def __init__(self, kube: Kube, session: aiohttp.ClientSession, config: Config) -> None:
+        self._kube, self._config = kube, config
+        self._sinks = [Sink(session, url) for url in config.sinks]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._releases: dict[str, Release] = {}
+        self._delivering: set[str] = set()
+        #: (release uid, event id) -> when every sink had taken it. Known here before it is written there.
+        self._delivered: dict[tuple[str, str], datetime] = {}
+        self._said: dict[tuple[str, str], str] = {}
+
+    # ---- people ----
+
+    def began(self, canary: Canary, release: Release, deployment: Object) -> None:
+        """A release was created."""
+        spec = release.spec
+        images = ", ".join(spec.images)
+        message = f"{spec.revision} ({images}) is held and gets traffic step by step; {spec.serving_revision} serves"
+        self.notes(canary, release, deployment, [Note("NewVersion", message)])
+
+    def notes(self, canary: Canary, release: Release, deployment: Object | None, notes: list[Note]) -> None:
+        """One line in the log and an event on the Canary and on the Deployment for each."""
+        for note in notes:
+            data = {
+                "canary": f"{canary.metadata.namespace}/{canary.metadata.name}",
+                "release": release.metadata.name,
+                "stage": release.status.stage,
+                "weight": release.status.weight,
+                "reason": note.reason,
+            }
+            log.log(logging.WARNING if note.type == "Warning" else logging.INFO, note.message, extra={"data": data})
+            for about in _subjects(canary, deployment):
+                key = release.metadata.name + (f"-{release.status.step}" if note.reason in ("StepReached", "Paused") else "")
+                self._spawn(self._event(about, note, key))
+        if release.status.stage == "Ended":
+            self._ended(canary, release)
+
+    def _ended(self, canary: Canary, release: Release) -> None:
+        times, outcome = release.status.times, str(release.status.outcome)
+        telemetry.releases.labels(canary.metadata.namespace, canary.metadata.name, outcome).inc()
+        if outcome == "RolledBack" and times.decided and times.zero_verified and times.first_exposed:
+            telemetry.rollback.observe((times.zero_verified - times.decided).total_seconds())
+            telemetry.exposed.observe((times.zero_verified - times.first_exposed).total_seconds())
+
+    def resting(self, canary: Canary, decision: Rest) -> None:
+        """What stops adoption, once."""
+        key = (canary.metadata.namespace, canary.metadata.name)
+        said, self._said[key] = self._said.get(key), decision.reason
+        if said == decision.reason or decision.phase != "Adopting":
+            return
+        log.warning(decision.why, extra={"data": {"canary": "/".join(key), "reason": decision.reason}})
+        self._spawn(self._event(_subjects(canary, None)[0], Note(decision.reason, decision.why, "Warning"), canary.metadata.name))
+
+    async def _event(self, about: Object, note: Note, key: str) -> None:
+        body = kubernetes.event(about, note.reason, note.message, note.type, key, datetime.now(UTC), self._config.identity)
+        for attempt in range(TRIES):
+            try:
+                await self._kube.create(EVENTS, about["namespace"], body)
+            except (AlreadyExists, NotFound):
+                return
+            except KubeError as error:
+                log.debug("event %s: %s", note.reason, error)
+                await asyncio.sleep(backoff(attempt))
+            else:
+                return
+
+    # ---- receivers ----
+
+    def stamp(self, release: Release, status: ReleaseStatus) -> None:
+        """Writes what is known to be delivered into a status that is about to be stored."""
+        for event in status.events:
+            event.delivered_at = event.delivered_at or self._delivered.get((release.metadata.uid, event.id))
+
+    def owe(self, release: Release) -> None:
+        """Sees to it that the release's events are sent."""
+        uid = release.metadata.uid
+        self._releases[uid] = release
+        if self._sinks and uid not in self._delivering and any(e.delivered_at is None for e in deliverable(release)):
+            self._delivering.add(uid)
+            self._spawn(self._deliver(uid))
+        elif release.status.stage == "Ended" and uid not in self._delivering:
+            self._releases.pop(uid, None)
+
+    def take_over(self, known: list[Release]) -> None:
+        """What a process before this one left unsent."""
+        for release in known:
+            self.owe(release)
+
+    async def prune(self, canary: Canary, ended: list[Release]) -> None:
+        """Removes the oldest beyond the limit, never one whose events are still owed."""
+        surplus = ended[: max(0, len(ended) - canary.spec.release_history_limit)]
+        for release in surplus:
+            if not self._sinks or all(event.delivered_at for event in release.status.events):
+                await self._kube.delete(RELEASES, release.metadata.namespace, release.metadata.name, release.metadata.uid)
+
+    async def _deliver(self, uid: str) -> None:
+        """In order, each to every sink, for as long as it takes."""
+        try:
+            while (release := self._releases.get(uid)) is not None:
+                due = [e for e in deliverable(release) if not (e.delivered_at or (uid, e.id) in self._delivered)]
+                if not due:
+                    return
+                await self._send(release, due[0])
+                await self._mark(release, due[0])
+        finally:
+            self._delivering.discard(uid)
+            latest = self._releases.get(uid)
+            if latest is not None and latest.status.stage == "Ended":
+                self._releases.pop(uid, None)
+
+    async def _send(self, release: Release, event: OutboxEvent) -> None:
+        body = cdevents.to_cloudevent(cdevents.build(event, release, self._config.cluster))
+        await asyncio.gather(*(self._until_taken(sink, body) for sink in self._sinks))
+        telemetry.delivered.labels(event.type).inc()
+        log.info("event delivered", extra={"data": {"release": release.metadata.name, "type": event.type, "id": event.id}})
+
+    async def _until_taken(self, sink: Sink, body: Any) -> None:
+        attempt = 0
+        while not (answer := await sink.post(body)).taken:
+            telemetry.errors.labels("sink").inc()
+            delay = backoff(attempt)
+            log.warning("sink %s: %s; trying again in %.0f s", sink.url, answer.problem, delay)
+            await asyncio.sleep(delay)
+            attempt += 1
+
+    async def _mark(self, release: Release, event: OutboxEvent) -> None:
+        now = datetime.now(UTC)
+        self._delivered[release.metadata.uid, event.id] = now
+        current = self._releases.get(release.metadata.uid, release)
+        index = [e.id for e in current.status.events].index(event.id)
+        stamped = event.model_copy(update={"delivered_at": now}).dump()["deliveredAt"]
+        operations = [
+            {"op": "test", "path": f"/status/events/{index}/id", "value": event.id},
+            {"op": "add", "path": f"/status/events/{index}/deliveredAt", "value": stamped},
+        ]
+        try:
+            await self._kube.patch(RELEASES, release.metadata.namespace, release.metadata.name, operations, "status")
+        except KubeError as error:  # the next store of the status says it; else it is sent again, with the same id
+            log.info("%s: delivery not marked: %s", release.metadata.name, error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """What is not delivered stays in the outbox."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _subjects(canary: Canary, deployment: Object | None) -> list[Object]:
+    """Object references for events."""
+    about = [
+        {
+            "apiVersion": "serinus.dev/v1alpha1",
+            "kind": "Canary",
+            "namespace": canary.metadata.namespace,
+            "name": canary.metadata.name,
+            "uid": canary.metadata.uid,
+        }
+    ]
+    if deployment is not None:
+        metadata = deployment["metadata"]
+        reference = {key: metadata[key] for key in ("namespace", "name", "uid")}
+        about.append({"apiVersion": "apps/v1", "kind": "Deployment", **reference})
+    return about

@@ -1,0 +1,207 @@
+"""One reading of everything that a decision about one Canary depends on, all at once, live from the API server.
+
+Watches only wake the loop; what it acts on is read here. A stale view is the root of most controller bugs (Sieve, OSDI
+2022), and at a few reads a pass, only while a release is under way, it is not worth one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from serinus.analysis.pods import judge_pods
+from serinus.analysis.verdict import Verdict
+from serinus.api.base import ABORT_ANNOTATION, CANARY_LABEL, RESUME_ANNOTATION, ROLE_LABEL, short_name
+from serinus.api.canary import Canary
+from serinus.api.release import Release
+from serinus.kube import AUTOSCALERS, BUDGETS, DEPLOYMENTS, PODS, RELEASES, REPLICA_SETS, SERVICES, Kube, Object
+from serinus.rollout.observation import CanaryView, Commands, Observation, RouteView
+from serinus.rollout.rest import AtRest, LastRelease
+from serinus.traffic.backends import Pair
+from serinus.traffic.gateway import GatewayRouter
+from serinus.traffic.podratio import PodRatioRouter
+from serinus.traffic.router import Router
+from serinus.workloads import deployment as workload
+from serinus.workloads import template as templates
+from serinus.workloads.deployment import Names
+
+
+@dataclass
+class World:
+    """What was read. `full` readings have the fields below the line too."""
+
+    canary: Canary
+    names: Names
+    router: Router
+    route: RouteView
+    deployment: Object | None
+    canary_deployment: Object | None
+    pods: list[Object]
+    # ----
+    full: bool = False
+    service: Object | None = None
+    canary_service: Object | None = None
+    canary_budget: Object | None = None
+    replica_sets: list[Object] = field(default_factory=list)
+    budgets: list[Object] = field(default_factory=list)
+    autoscalers: list[Object] = field(default_factory=list)
+
+    @property
+    def namespace(self) -> str:
+        """Where all of it is."""
+        return self.canary.metadata.namespace
+
+    @property
+    def by_pods(self) -> bool:
+        """There is no router."""
+        return self.canary.spec.traffic.pod_ratio is not None
+
+    @property
+    def label(self) -> str:
+        """The label that tells canary pods from serving ones."""
+        selector = (self.service or {}).get("spec", {}).get("selector") or {}
+        match = (self.deployment or {}).get("spec", {}).get("selector", {}).get("matchLabels") or {}
+        return templates.telling_label(selector, match, self.by_pods) or "app"
+
+    @property
+    def serving(self) -> Object | None:
+        """The ReplicaSet that serves."""
+        if self.deployment is None:
+            return None
+        return workload.serving_replica_set(self.deployment, self.replica_sets, self.canary.status.serving_replica_set)
+
+
+async def read(kube: Kube, canary: Canary, full: bool) -> World:
+    """Reads it. A full reading costs some eleven requests, the other five."""
+    namespace, names = canary.metadata.namespace, Names.of(canary)
+    counts = (0, 0)
+    router: Router
+    if canary.spec.traffic.gateway_api is not None:
+        pair = Pair(canary.spec.service.name, names.service, canary.spec.service.port, namespace)
+        router = GatewayRouter(kube, namespace, canary.spec.traffic.gateway_api, pair)
+    else:
+        router = PodRatioRouter(lambda: counts)
+    selector = f"{names.selector},{ROLE_LABEL}=canary"
+    deployment, canary_deployment, pods, route = await asyncio.gather(
+        kube.find(DEPLOYMENTS, namespace, canary.spec.target_ref.name),
+        kube.find(DEPLOYMENTS, namespace, names.canary),
+        kube.list(PODS, namespace, selector),
+        router.observe(),
+    )
+    if isinstance(router, PodRatioRouter):
+        counts = (sum(_serving(pod) for pod in pods), int((deployment or {}).get("status", {}).get("readyReplicas", 0)))
+        route = await router.observe()
+    world = World(canary, names, router, route, deployment, canary_deployment, pods)
+    if full:
+        world.full = True
+        (
+            world.service,
+            world.canary_service,
+            world.canary_budget,
+            replica_sets,
+            world.budgets,
+            world.autoscalers,
+        ) = await asyncio.gather(
+            kube.find(SERVICES, namespace, canary.spec.service.name),
+            kube.find(SERVICES, namespace, names.service),
+            kube.find(BUDGETS, namespace, names.canary),
+            kube.list(REPLICA_SETS, namespace, _selector(deployment)),
+            kube.list(BUDGETS, namespace),
+            kube.list(AUTOSCALERS, namespace),
+        )
+        world.replica_sets = replica_sets
+    return world
+
+
+def _selector(deployment: Object | None) -> str:
+    match = (deployment or {}).get("spec", {}).get("selector", {}).get("matchLabels") or {}
+    return ",".join(f"{key}={value}" for key, value in sorted(match.items()))
+
+
+def _ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _serving(pod: Object) -> bool:
+    """It may still be sent requests."""
+    return _ready(pod) and not pod["metadata"].get("deletionTimestamp")
+
+
+def observation(world: World, release: Release, verdict: Verdict | None, now: datetime) -> Observation:
+    """What was read, as the machine wants it."""
+    canary, own = world.canary, world.canary_deployment
+    fault, _ = judge_pods(world.pods, now.timestamp())
+    mine = own is not None and (own["metadata"].get("annotations") or {}).get("serinus.dev/release") == release.metadata.name
+    annotations = canary.metadata.annotations
+    return Observation(
+        target=workload.view(world.deployment, release),
+        canary=CanaryView(
+            replicas=workload.replicas(own) if own else 0,
+            ready=sum(_serving(pod) for pod in world.pods) if mine else 0,
+            gone=own is None and world.canary_service is None and world.canary_budget is None and not world.pods,
+            fault=fault if mine else None,
+            problem=workload.problem(own),
+        ),
+        route=world.route,
+        commands=Commands(
+            resume=annotations.get(RESUME_ANNOTATION, ""),
+            abort=annotations.get(ABORT_ANNOTATION, ""),
+            deleting=canary.metadata.deletion_timestamp is not None,
+        ),
+        verdict=verdict,
+    )
+
+
+def at_rest(world: World, last: Release | None) -> AtRest:
+    """What was read, as the rest decision wants it."""
+    deployment, canary = world.deployment, world.canary
+    if deployment is None or deployment["metadata"].get("deletionTimestamp"):
+        return AtRest(exists=False)
+    template, serving = deployment["spec"]["template"], world.serving
+    served = serving["spec"]["template"] if serving else template
+    others = {world.names.canary: world.canary_deployment, world.names.service: world.canary_service}
+    problems = workload.obstacles(canary, deployment, world.service, others)
+    if world.route.problem:
+        reason = "RouteNotFound" if world.route.problem == "missing" else "RouteNotUsable"
+        sentence = "none of the routes in spec.traffic exists" if world.route.problem == "missing" else world.route.problem
+        problems.append((reason, sentence))
+    status = canary.status
+    same_uid = not status.target_uid or status.target_uid == deployment["metadata"]["uid"]
+    return AtRest(
+        uid=deployment["metadata"]["uid"],
+        generation=deployment["metadata"]["generation"],
+        replicas=workload.replicas(deployment),
+        paused=bool(deployment["spec"].get("paused")),
+        labelled=(deployment["metadata"].get("labels") or {}).get(CANARY_LABEL) == short_name(canary.metadata.name),
+        serving=same_uid and templates.same(template, served),
+        rolled_out=workload.rolled_out(deployment),
+        restart_only=templates.restart_only(template, served),
+        skip=templates.wants_skip(template),
+        revision=templates.revision(template),
+        serving_revision=templates.revision(served),
+        last=_last(last),
+        problems=tuple(problems),
+    )
+
+
+def _last(release: Release | None) -> LastRelease | None:
+    if release is None or release.status.outcome is None:
+        return None
+    target = release.spec.target
+    return LastRelease(
+        release.metadata.name,
+        release.spec.revision,
+        release.status.outcome,
+        target.uid,
+        target.generation,
+        release.spec.attempt,
+    )
+
+
+async def releases(kube: Kube, canary: Canary) -> list[Release]:
+    """This Canary's, oldest first."""
+    found = await kube.list(RELEASES, canary.metadata.namespace, Names.of(canary).selector)
+    parsed = [Release.model_validate(item) for item in found]
+    return sorted(parsed, key=lambda release: release.spec.requested_at)
