@@ -91,9 +91,9 @@ async def connect() -> Kube:
     """In the cluster by the service account, elsewhere by the kubeconfig. Raises ConfigException where there is neither."""
     configuration = Configuration()
     try:
-        config.load_incluster_config(client_configuration=configuration)
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException:
-        await config.load_kube_config(client_configuration=configuration)
+        await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     configuration.connection_pool_maxsize = 50
     return Kube(ApiClient(configuration))
 
@@ -108,7 +108,7 @@ class Kube:
 
     async def close(self) -> None:
         """Ends the session."""
-        await self._client.close()
+        await self._client.close()  # type: ignore[no-untyped-call]
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Object:
         """One object. Raises NotFound."""
@@ -195,7 +195,7 @@ class Kube:
         )
         try:
             response = await self._client.call_api(*request, _request_timeout=TIMEOUT)
-            data = await response.read()
+            data = await response.read()  # type: ignore[no-untyped-call]
         except ApiException as error:
             raise _refusal(error.status, error.body or error.reason, method) from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:

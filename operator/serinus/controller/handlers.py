@@ -22,7 +22,7 @@ class Index:
         self._by: dict[tuple[str, str, str], set[Key]] = defaultdict(set)
         self._of: dict[Key, list[tuple[str, str, str]]] = {}
 
-    def set(self, canary: Canary) -> Key:
+    def put(self, canary: Canary) -> Key:
         """Remembers what this Canary names."""
         key = Key(canary.metadata.namespace, canary.metadata.name)
         self.drop(key)
@@ -55,16 +55,16 @@ def register(registry: kopf.OperatorRegistry, queue: Queue, index: Index) -> Non
     """Hangs the handlers into kopf's registry."""
 
     @kopf.on.event("serinus.dev", "v1alpha1", "canaries", registry=registry)
-    async def canary(event: dict[str, Any], body: kopf.Body, name: str, namespace: str, **_: Any) -> None:
-        key = Key(namespace, name)
+    async def canary(event: Any, body: kopf.Body, name: str, namespace: str | None, **_: Any) -> None:
+        key = Key(namespace or "", name)
         if event["type"] == "DELETED":
             index.drop(key)
         else:
-            index.set(Canary.model_validate(dict(body)))
+            index.put(Canary.model_validate(dict(body)))
         queue.wake(key)
 
-    async def related(body: kopf.Body, resource: kopf.Resource, name: str, namespace: str, **_: Any) -> None:
-        for key in index.find(resource.plural, namespace, name, dict(body.metadata.labels)):
+    async def related(body: kopf.Body, resource: kopf.Resource, name: str, namespace: str | None, **_: Any) -> None:
+        for key in index.find(resource.plural, namespace or "", name, dict(body.metadata.labels)):
             queue.wake(key)
 
     for group, plural in (

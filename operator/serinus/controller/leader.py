@@ -31,8 +31,8 @@ class Lock(BaseLock):
 
     def __init__(self, kube: Kube, namespace: str, name: str, identity: str, answered: Callable[[], None]) -> None:
         super().__init__(name, namespace, identity)
-        self._kube, self._lease, self._answered = kube, {}, answered
-        self._lease: Object
+        self._kube, self._answered = kube, answered
+        self._lease: Object = {}
 
     async def get(self, name: str, namespace: str) -> Any:
         """(True, record) or (False, an ApiException whose body says 404)."""
@@ -40,9 +40,9 @@ class Lock(BaseLock):
             self._lease = await self._kube.get(LEASES, namespace, name)
         except NotFound:
             self._answered()
-            return False, ApiException(status=404, reason="Not Found", body='{"code": 404}')  # type: ignore[no-untyped-call]
+            return False, ApiException(status=404, reason="Not Found", body='{"code": 404}')
         except KubeError as error:
-            return False, ApiException(status=error.status, reason=str(error), body=None)  # type: ignore[no-untyped-call]
+            return False, ApiException(status=error.status, reason=str(error), body=None)
         self._answered()
         spec = self._lease.get("spec", {})
         seconds = spec.get("leaseDurationSeconds")

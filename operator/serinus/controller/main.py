@@ -20,7 +20,7 @@ from serinus.controller.queue import Key, Queue
 from serinus.controller.telemetry import Progress
 from serinus.controller.tell import Teller
 from serinus.kube import CANARIES, DEPLOYMENTS, Kube, KubeError, connect
-from serinus.metrics.prometheus import PrometheusProvider
+from serinus.metrics.prometheus import Prometheus
 
 log = logging.getLogger("serinus")
 
@@ -86,7 +86,7 @@ async def _operate(config: Config, kube: Kube, progress: Progress, stop: asyncio
     log.info("leading", extra={"data": {"identity": config.identity, "hold": config.hold}})
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         teller = Teller(kube, session, config)
-        provider = PrometheusProvider(config.prometheus_url)
+        provider = Prometheus(config.prometheus_url)
         index = Index()
         loop = Loop(kube, provider, teller, config.hold, lambda key: queue.wake(key), progress)
         queue = Queue(loop.run)
@@ -109,6 +109,7 @@ async def _operate(config: Config, kube: Kube, progress: Progress, stop: asyncio
                 task.cancel()
             await queue.close()
             await teller.close()
+            await provider.close()
 
 
 async def _relay(stop: asyncio.Event, flag: asyncio.Event) -> None:

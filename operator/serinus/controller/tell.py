@@ -20,7 +20,7 @@ from serinus.controller import telemetry
 from serinus.controller.config import Config
 from serinus.events import cdevents, kubernetes
 from serinus.events.outbox import deliverable
-from serinus.events.sink import Sink, backoff
+from serinus.events.sink import HttpSink, pause
 from serinus.kube import EVENTS, RELEASES, AlreadyExists, Kube, KubeError, NotFound, Object
 from serinus.rollout.machine import Note
 from serinus.rollout.rest import Rest
@@ -36,7 +36,7 @@ class Teller:
 
     def __init__(self, kube: Kube, session: aiohttp.ClientSession, config: Config) -> None:
         self._kube, self._config = kube, config
-        self._sinks = [Sink(session, url) for url in config.sinks]
+        self._sinks = [HttpSink(session, url) for url in config.sinks]
         self._tasks: set[asyncio.Task[None]] = set()
         self._releases: dict[str, Release] = {}
         self._delivering: set[str] = set()
@@ -65,8 +65,7 @@ class Teller:
             }
             log.log(logging.WARNING if note.type == "Warning" else logging.INFO, note.message, extra={"data": data})
             for about in _subjects(canary, deployment):
-                key = release.metadata.name + (f"-{release.status.step}" if note.reason in ("StepReached", "Paused") else "")
-                self._spawn(self._event(about, note, key))
+                self._spawn(self._event(about, note, release.metadata.uid))
         if release.status.stage == "Ended":
             self._ended(canary, release)
 
@@ -84,18 +83,18 @@ class Teller:
         if said == decision.reason or decision.phase != "Adopting":
             return
         log.warning(decision.why, extra={"data": {"canary": "/".join(key), "reason": decision.reason}})
-        self._spawn(self._event(_subjects(canary, None)[0], Note(decision.reason, decision.why, "Warning"), canary.metadata.name))
+        self._spawn(self._event(_subjects(canary, None)[0], Note(decision.reason, decision.why, "Warning"), ""))
 
-    async def _event(self, about: Object, note: Note, key: str) -> None:
-        body = kubernetes.event(about, note.reason, note.message, note.type, key, datetime.now(UTC), self._config.identity)
-        for attempt in range(TRIES):
+    async def _event(self, about: Object, note: Note, release: str) -> None:
+        body = kubernetes.event(about, note.reason, note.message, note.type, release, datetime.now(UTC), self._config.identity)
+        for _ in range(TRIES):
             try:
                 await self._kube.create(EVENTS, about["namespace"], body)
             except (AlreadyExists, NotFound):
                 return
             except KubeError as error:
                 log.debug("event %s: %s", note.reason, error)
-                await asyncio.sleep(backoff(attempt))
+                await asyncio.sleep(1)
             else:
                 return
 
@@ -144,18 +143,16 @@ class Teller:
                 self._releases.pop(uid, None)
 
     async def _send(self, release: Release, event: OutboxEvent) -> None:
-        body = cdevents.to_cloudevent(cdevents.build(event, release, self._config.cluster))
-        await asyncio.gather(*(self._until_taken(sink, body) for sink in self._sinks))
+        cdevent = cdevents.build(event, release, self._config.cluster)
+        await asyncio.gather(*(self._until_taken(sink, cdevent) for sink in self._sinks))
         telemetry.delivered.labels(event.type).inc()
         log.info("event delivered", extra={"data": {"release": release.metadata.name, "type": event.type, "id": event.id}})
 
-    async def _until_taken(self, sink: Sink, body: Any) -> None:
-        attempt = 0
-        while not (answer := await sink.post(body)).taken:
+    async def _until_taken(self, sink: HttpSink, cdevent: Object) -> None:
+        attempt = 1
+        while (delivery := await sink.deliver(cdevent)).result != "taken":
             telemetry.errors.labels("sink").inc()
-            delay = backoff(attempt)
-            log.warning("sink %s: %s; trying again in %.0f s", sink.url, answer.problem, delay)
-            await asyncio.sleep(delay)
+            await asyncio.sleep(pause(delivery, attempt, cdevent["context"]["id"]))
             attempt += 1
 
     async def _mark(self, release: Release, event: OutboxEvent) -> None:

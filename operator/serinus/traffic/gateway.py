@@ -8,7 +8,7 @@ at its end; without that, the user's next `kubectl apply --server-side` or `helm
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from serinus.api.canary import GatewayAPI
 from serinus.api.release import RouteRecord
@@ -17,14 +17,17 @@ from serinus.rollout.observation import RouteView
 from serinus.traffic.backends import Pair, has_canary, operations, restored, shares, split, user_weights
 
 
+RouteKind = Literal["HTTPRoute", "GRPCRoute"]
+
+
 class GatewayRouter:
     """Every route that the Canary names. A route that is gone carries no traffic and is skipped."""
 
     def __init__(self, kube: Kube, namespace: str, gateway: GatewayAPI, pair: Pair) -> None:
         self._kube, self._namespace, self._pair = kube, namespace, pair
-        self._names = [("HTTPRoute", ref.name) for ref in gateway.http_routes or []]
+        self._names: list[tuple[RouteKind, str]] = [("HTTPRoute", ref.name) for ref in gateway.http_routes or []]
         self._names += [("GRPCRoute", ref.name) for ref in gateway.grpc_routes or []]
-        self._routes: dict[tuple[str, str], Object] = {}
+        self._routes: dict[tuple[RouteKind, str], Object] = {}
 
     async def observe(self) -> RouteView:
         """One GET a route, all at once."""
@@ -49,7 +52,7 @@ class GatewayRouter:
         records = {(record.kind, record.name): record for record in known}
         for (kind, name), route in self._routes.items():
             if not has_canary(_rules(route), self._pair):
-                records[kind, name] = RouteRecord.model_validate(  # type: ignore[index]
+                records[kind, name] = RouteRecord.model_validate(
                     {
                         "kind": kind,
                         "name": name,
@@ -65,7 +68,7 @@ class GatewayRouter:
         patches = {}
         for key, route in self._routes.items():
             before = _rules(route)
-            if patch := operations(before, split(before, self._pair, weight, known.get(key, {}))):  # type: ignore[call-overload]
+            if patch := operations(before, split(before, self._pair, weight, known.get(key, {}))):
                 patches[key] = patch
         results = await asyncio.gather(
             *(self._kube.patch(ROUTES[kind], self._namespace, name, patch) for (kind, name), patch in patches.items()),
@@ -80,7 +83,7 @@ class GatewayRouter:
         """The rules first, then who owns them."""
         known = {(record.kind, record.name): record for record in records}
         for (kind, name), route in self._routes.items():
-            record = known.get((kind, name))  # type: ignore[call-overload]
+            record = known.get((kind, name))
             before = _rules(route)
             after = restored(before, self._pair, record.weights if record else {})
             if patch := operations(before, after):

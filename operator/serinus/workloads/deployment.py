@@ -146,7 +146,7 @@ def canary_deployment(names: Names, deployment: Object, release: Release, label:
     """
     spec = deployment["spec"]
     template = canary_template(release.spec.template, label, names.owner)
-    selector = {
+    selector: Object = {
         "matchLabels": {
             **(spec["selector"].get("matchLabels") or {}),
             label: canary_value(label, release.spec.template.get("metadata", {}).get("labels", {})),

@@ -1,0 +1,1 @@
+"""Decisions, pure: the plan, the machine, and what is so between releases."""
