@@ -13,7 +13,7 @@ _REFERENCE = re.compile(r"(?P<name>[^@]+?)(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<
 
 
 def purl(image: str) -> str:
-    """``registry.example/shop/app:2@sha256:ab..`` -> ``pkg:oci/app@sha256%3Aab..?repository_url=registry.example/shop/app&tag=2``.
+    """``shop/app:2@sha256:ab..`` -> ``pkg:oci/app@sha256%3Aab..?repository_url=shop/app&tag=2``.
 
     Without a digest there is no version, as the type's definition demands; the tag is a qualifier. What is no image reference
     becomes a generic package of that name.

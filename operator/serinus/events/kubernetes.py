@@ -22,7 +22,7 @@ def event(
     obj_ref: Mapping[str, str],
     reason: str,
     message: str,
-    type: Literal["Normal", "Warning"],
+    type: Literal["Normal", "Warning"],  # noqa: A002  # named as the field is
     release: str,
     now: datetime,
     reporting_instance: str,

@@ -19,9 +19,9 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "serinus.dev")
 _WENT_BACK = ("RolledBack", "Aborted", "Superseded")
 
 
-def event_id(release_uid: str, type: EventType) -> str:
+def event_id(release_uid: str, event_type: EventType) -> str:
     """The id of one release's event of one type: always the same UUID."""
-    return str(uuid.uuid5(_NAMESPACE, f"{release_uid}/{type}"))
+    return str(uuid.uuid5(_NAMESPACE, f"{release_uid}/{event_type}"))
 
 
 def chain_id(release_uid: str) -> str:
@@ -43,11 +43,11 @@ def owed(release: Release) -> list[OutboxEvent]:
     due = dict(_due(release))
     types: list[EventType] = ["deployed", "upgraded", "incident.detected", "rolledback", "incident.resolved"]
     result = []
-    for type in types:  # noqa: A001
-        if type in recorded:
-            result.append(recorded[type])
-        elif type in due:
-            result.append(OutboxEvent(type=type, id=event_id(release.metadata.uid, type), at=due[type]))
+    for name in types:
+        if name in recorded:
+            result.append(recorded[name])
+        elif name in due:
+            result.append(OutboxEvent(type=name, id=event_id(release.metadata.uid, name), at=due[name]))
     return result
 
 

@@ -7,6 +7,7 @@ fails is asked again with growing pauses; one that refuses (a 4xx, a redirect) i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -102,8 +103,9 @@ class HttpSink:
                 timeout=self._timeout,
                 allow_redirects=False,
             ) as response:
-                # Read, so that the connection can be used again; what it says is the receiver's business.
-                await response.content.read(_READ)
+                # Read, so that the connection can be used again. The status has said all that matters.
+                with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                    await response.content.read(_READ)
                 return _judge(response.status, response.headers.get("Retry-After"))
         except TimeoutError:
             return Delivery("retry", f"no answer within {self._timeout.total:g} s")
