@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SPEC = Path(os.environ.get("CDEVENTS_SPEC_DIR") or ROOT / "../shared/data/cdevents-v0.5.1")
 NOW = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "0b" * 32
+OLD = "sha256:" + "1c" * 32
 
 FORMATS = FormatChecker()
 
@@ -220,7 +221,8 @@ def test_a_rollback_as_a_receiver_sees_it() -> None:
     assert resolved["context"]["links"][0]["from"]["contextId"] == back["context"]["id"]
     assert resolved["context"]["links"][1]["target"]["contextId"] == detected["context"]["id"]
     assert back["subject"]["id"] == "shop/checkout"
-    assert back["subject"]["content"]["artifactId"].startswith("pkg:oci/checkout@sha256%3A0b0b")
+    assert back["subject"]["content"]["artifactId"].startswith("pkg:oci/checkout@sha256%3A1c1c")
+    assert deployed["subject"]["content"]["artifactId"].startswith("pkg:oci/checkout@sha256%3A0b0b")
     assert detected["subject"]["id"] == resolved["subject"]["id"] == "shop/checkout-7d2e-1"
     assert detected["subject"]["content"]["description"] == "errors 33 % of 30 requests"
     assert detected["context"]["timestamp"] == at(8)

@@ -93,6 +93,7 @@ def judge_ratio(
             fault_began=fault_began,
         )
 
+    # Below harm the evidence is never there; asking first says so, and saves the sum.
     if bad / total >= check.harm and harm_evidence(check.harm, bad, total) >= -math.log(alpha):
         return finding("Fail", seen)
     if health_evidence(check.harm, bad, total) >= -math.log(alpha_healthy):
