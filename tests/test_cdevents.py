@@ -81,9 +81,7 @@ def release(times: dict[str, float] | None = None, spec: dict[str, Any] | None =
                 "revision": "9c1f",
                 "servingRevision": "7d2e",
                 "template": {"spec": {"containers": [{"name": "app", "image": "registry.example/shop/checkout:2"}]}},
-                "servingTemplate": {
-                    "spec": {"containers": [{"name": "app", "image": f"registry.example/shop/checkout@{DIGEST}"}]}
-                },
+                "servingTemplate": {"spec": {"containers": [{"name": "app", "image": f"registry.example/shop/checkout@{OLD}"}]}},
                 "images": [f"registry.example:5000/shop/checkout:2@{DIGEST}"],
                 "commit": "abc",
                 "requestedAt": at(0),
