@@ -24,7 +24,6 @@ from serinus.metrics.provider import MetricError, MetricRefused, MetricUnreachab
 START = datetime(2026, 3, 1, 10, 0, 0, 123_456, tzinfo=UTC)
 END = START + timedelta(seconds=20)
 # On Python 3.11 pytest-asyncio makes a loop where there is none yet, and never closes it: a warning, so an error, at the end.
-asyncio.set_event_loop(None)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

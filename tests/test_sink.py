@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from serinus.events.sink import DELIVERIES, LONGEST, Delivery, HttpSink, backoff, pause
 
 # On Python 3.11 pytest-asyncio makes a loop where there is none yet, and never closes it: a warning, so an error, at the end.
-asyncio.set_event_loop(None)
 
 EVENT = {
     "context": {

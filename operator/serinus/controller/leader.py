@@ -97,10 +97,13 @@ def _spec(record: LeaderElectionRecord) -> Object:
 async def lead(lock: Lock, work: Callable[[], Awaitable[None]]) -> None:
     """Waits to be elected, does `work`, and returns when it ends or the Lease is lost. Two leaders are worse than none."""
     done = asyncio.Event()
+    failures: list[Exception] = []
 
     async def started() -> None:
         try:
             await work()
+        except Exception as failure:
+            failures.append(failure)
         finally:
             done.set()
 
@@ -118,3 +121,5 @@ async def lead(lock: Lock, work: Callable[[], Awaitable[None]]) -> None:
             task.cancel()
         await asyncio.gather(running, ended, return_exceptions=True)
         await lock.release()
+    if failures:
+        raise failures[0]

@@ -127,10 +127,9 @@ async def _ask(
 async def _count(
     looks: Looks, provider: Provider, check: RatioQuery, known: dict[str, str], checks: int, now: datetime
 ) -> Finding:
-    bad, total = await asyncio.gather(
-        provider.counters(render(check.bad, known), looks.start, now),
-        provider.counters(render(check.total, known), looks.start, now),
-    )
+    # In this order: a scrape that lands in between may add to the total, never bad events to an older total.
+    bad = await provider.counters(render(check.bad, known), looks.start, now)
+    total = await provider.counters(render(check.total, known), looks.start, now)
     start = looks.start.timestamp()
     return judge_ratio(
         RatioCheck(check.name, check.harm),

@@ -99,6 +99,7 @@ async def _operate(config: Config, kube: Kube, progress: Progress, stop: asyncio
             await kopf.operator(
                 registry=registry,
                 settings=settings(),
+                identity=config.identity,  # type: ignore[arg-type]  # a NewType of str that kopf keeps to itself
                 standalone=True,
                 clusterwide=not config.namespaces,
                 namespaces=config.namespaces,

@@ -65,7 +65,7 @@ class Teller:
             }
             log.log(logging.WARNING if note.type == "Warning" else logging.INFO, note.message, extra={"data": data})
             for about in _subjects(canary, deployment):
-                self._spawn(self._event(about, note, release.metadata.uid))
+                self._spawn(self._event(about, note, release.metadata.uid, f"{note.reason}/{release.status.step}"))
         if release.status.stage == "Ended":
             self._ended(canary, release)
 
@@ -83,10 +83,11 @@ class Teller:
         if said == decision.reason or decision.phase != "Adopting":
             return
         log.warning(decision.why, extra={"data": {"canary": "/".join(key), "reason": decision.reason}})
-        self._spawn(self._event(_subjects(canary, None)[0], Note(decision.reason, decision.why, "Warning"), ""))
+        self._spawn(self._event(_subjects(canary, None)[0], Note(decision.reason, decision.why, "Warning"), "", ""))
 
-    async def _event(self, about: Object, note: Note, release: str) -> None:
-        body = kubernetes.event(about, note.reason, note.message, note.type, release, datetime.now(UTC), self._config.identity)
+    async def _event(self, about: Object, note: Note, release: str, key: str) -> None:
+        now, me = datetime.now(UTC), self._config.identity
+        body = kubernetes.event(about, note.reason, note.message, note.type, release, now, me, key)
         for _ in range(TRIES):
             try:
                 await self._kube.create(EVENTS, about["namespace"], body)

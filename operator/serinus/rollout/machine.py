@@ -256,19 +256,18 @@ def seen_here(a: _Attempt) -> bool:
 
 def short_of_pods(a: _Attempt) -> bool:
     """Fewer pods are ready than the share needs: lower the share at once, blame the version after a grace."""
-    if a.obs.route.by_pods or a.status.weight == 0 or a.obs.canary.ready >= a.pods(a.status.weight):
+    had = a.status.steps[-1].weight if a.status.unready_since and a.status.steps else a.status.weight
+    ready, wanted = a.obs.canary.ready, a.pods(had)
+    if a.obs.route.by_pods or had == 0 or ready >= wanted:
         a.status.unready_since = None
         return False
     a.status.unready_since = a.status.unready_since or a.now
-    ready, wanted = a.obs.canary.ready, a.pods(a.status.weight)
     if a.since(a.status.unready_since) >= READINESS_GRACE:
         a.back("RolledBack", "ReadinessLost", f"only {ready} of {wanted} canary pods are ready under traffic")
         return True
     a.status.weight = min(a.status.weight, carries(ready, a.replicas))
     a.status.step_since = None
     a.status.why = f"only {ready} of {wanted} canary pods are ready; the share is lowered to {a.status.weight} %"
-    if a.status.weight == 0:
-        a.status.step_since = None
     return True
 
 

@@ -16,7 +16,6 @@ from serinus.kube import FIELD_MANAGER, ROUTES, Conflict, Kube, Object
 from serinus.rollout.observation import RouteView
 from serinus.traffic.backends import Pair, has_canary, operations, restored, shares, split, user_weights
 
-
 RouteKind = Literal["HTTPRoute", "GRPCRoute"]
 
 

@@ -1,0 +1,306 @@
+"""The machine under a virtual clock, named for the behaviours that users of other controllers ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.model import START, Model, canary, release
+
+from serinus.analysis.pods import PodFault
+from serinus.api.canary import Canary
+from serinus.rollout.machine import advance
+from serinus.rollout.observation import Commands
+from serinus.rollout.plan import carries, pods_for, share_of_pods, way_back
+
+
+def fault() -> PodFault:
+    return PodFault("CrashLoop", "container app crashed twice", "web-canary-1", "app", None)
+
+
+def test_a_good_release_is_promoted_through_every_step() -> None:
+    model = Model().run()
+    assert model.release.status.outcome == "Promoted"
+    assert [step.weight for step in model.release.status.steps] == [10, 50, 100]
+    times = model.release.status.times
+    moments = [times.canary_ready, times.first_exposed, times.promoted, times.zero_verified, times.ended]
+    assert moments == sorted(moments), "times in order"
+    assert not model.target.paused
+
+
+def test_a_bad_release_is_rolled_back_and_stays_held() -> None:
+    model = Model().run("Stepping")
+    model.says = "Fail"
+    model.run()
+    assert model.release.status.outcome == "RolledBack"
+    assert model.target.paused, "the bad version never reaches the Deployment's pods"
+    assert model.release.status.times.fault_began == START
+
+
+def test_rollback_takes_the_weight_in_the_very_pass_that_sees_the_failure() -> None:
+    model = Model().run("Stepping")
+    model.tick()
+    model.says = "Fail"
+    decision = model.tick()
+    assert decision.desired.weight == 0
+    assert decision.status.stage == "RollingBack"
+
+
+def test_a_failed_look_is_acted_on_before_the_steps_clock() -> None:
+    model = Model().run("Stepping")
+    while model.route.weight != 10:
+        model.tick()
+    model.now += timedelta(seconds=60)  # the step's time is long over when the bad look arrives
+    model.says = "Fail"
+    assert model.tick().desired.weight == 0
+    assert [step.weight for step in model.release.status.steps] in ([], [10])
+
+
+def test_a_crash_loop_never_gets_traffic() -> None:
+    model = Model(room=0)
+    model.tick()
+    model.own = replace(model.own, fault=fault())
+    model.run()
+    status = model.release.status
+    assert (status.outcome, status.reason, status.times.first_exposed) == ("RolledBack", "CrashLoop", None)
+    assert max(weight for _, weight in model.history) == 0
+    assert "never had traffic" in status.why
+
+
+def test_pods_that_never_become_ready_fail_by_the_deadline_and_not_before() -> None:
+    model = Model(canary=canary(progressDeadline="30s"), room=0)
+    model.run("Keeping")
+    assert model.release.status.reason == "ProgressDeadlineExceeded"
+    assert model.now - START >= timedelta(seconds=30)
+
+
+def test_no_traffic_is_neither_success_nor_failure() -> None:
+    model = Model(says="NoData").run("Stepping")
+    for _ in range(300):
+        model.tick()
+    assert model.release.status.stage == "Stepping"
+    assert model.release.status.weight == 10
+
+
+def test_without_a_duration_a_step_waits_for_evidence() -> None:
+    model = Model(canary=canary(steps=None, stepWeights=[20, 100])).run("Stepping")
+    for _ in range(100):
+        model.tick()
+    assert model.release.status.weight == 20, "not on a Wait"
+    model.says = "Pass"
+    model.run()
+    assert model.release.status.outcome == "Promoted"
+
+
+def test_a_third_version_supersedes_cleanly() -> None:
+    model = Model().run("Stepping")
+    model.tick()
+    model.target = replace(model.target, template="other")
+    model.run()
+    assert model.release.status.outcome == "Superseded"
+    assert model.target.paused
+    weights = [weight for _, weight in model.history]
+    assert weights[-1] == 0
+
+
+def test_a_fix_that_is_pushed_hides_no_harm() -> None:
+    model = Model().run("Stepping")
+    model.tick()
+    model.says, model.target = "Fail", replace(model.target, template="other")
+    assert model.run().release.status.outcome == "RolledBack"
+
+
+def test_the_serving_version_put_back_ends_it() -> None:
+    model = Model().run("Stepping")
+    model.target = replace(model.target, template="serving")
+    model.run()
+    assert (model.release.status.outcome, model.release.status.reason) == ("Aborted", "Reverted")
+
+
+def test_lost_readiness_lowers_the_share_at_once_and_fails_after_a_grace() -> None:
+    model = Model().run("Stepping")
+    while model.route.weight != 50:
+        model.tick()
+    model.room, model.own = 0, replace(model.own, ready=0)
+    assert model.tick().desired.weight == 0
+    model.run("Keeping")
+    assert model.release.status.reason == "ReadinessLost"
+
+
+def test_a_pause_waits_for_its_own_word_only() -> None:
+    steps = [{"weight": 10, "duration": "1s"}, {"pause": {}}, {"weight": 100, "duration": "1s"}]
+    model = Model(canary=canary(steps=steps)).run("Paused")
+    for word in ("web-1/0", "web-0/1", "true"):
+        model.commands = Commands(resume=word)
+        model.tick()
+        assert model.release.status.stage == "Paused"
+    model.commands = Commands(resume="web-1/1")
+    assert model.run().release.status.outcome == "Promoted"
+
+
+def test_a_paused_release_is_still_judged() -> None:
+    steps = [{"weight": 10, "duration": "1s"}, {"pause": {}}]
+    model = Model(canary=canary(steps=steps)).run("Paused")
+    model.says = "Fail"
+    assert model.run().release.status.outcome == "RolledBack"
+
+
+def test_break_glass_is_recorded_and_not_fought() -> None:
+    model = Model().run("Stepping")
+    model.target = replace(model.target, paused=False)
+    model.run()
+    assert (model.release.status.outcome, model.release.status.reason) == ("Skipped", "ReleasedByHand")
+    assert not model.target.paused
+
+
+def test_a_stuck_promotion_lets_the_fix_in() -> None:
+    model = Model(canary=canary(promotion={"deadline": "30s"}), can_roll=False).run("Promoting")
+    decision = model.tick()
+    assert decision.desired.frozen
+    while not model.release.status.stuck:
+        decision = model.tick()
+    assert not model.tick().desired.frozen
+    assert model.route.weight == 100, "the judged version keeps the traffic"
+    model.target = replace(model.target, template="other", paused=True)
+    assert model.run().release.status.outcome == "Superseded"
+
+
+def test_a_failure_while_it_rolls_out_puts_the_serving_template_back() -> None:
+    model = Model(can_roll=False).run("Promoting")
+    model.tick()
+    model.says = "Fail"
+    model.run()
+    assert model.release.status.outcome == "RolledBack"
+    assert model.target.template == "serving"
+
+
+def test_cold_pods_that_fail_on_the_way_back_give_the_traffic_to_the_canary_again() -> None:
+    model = Model().run("Returning")
+    while model.release.status.weight != 50:
+        model.tick()
+    model.says = "Fail"
+    assert model.tick().desired.weight == 100
+    model.says = "Wait"
+    assert model.run().release.status.outcome == "Promoted"
+    assert "ReturnFailed" in model.notes
+
+
+def test_a_route_that_somebody_puts_back_is_not_fought_over() -> None:
+    model = Model().run("Stepping")
+    ticks = 0
+    while model.release.status.outcome is None and ticks < 400:
+        ticks += 1
+        if model.route.weight:
+            model.route = replace(model.route, weight=0, uniform=False, restored=True, reverted=True)
+        model.tick()
+        model.route = replace(model.route, reverted=False)
+    assert (model.release.status.outcome, model.release.status.reason) == ("Aborted", "RouteConflict")
+    assert model.notes.count("RouteReverted") == 3
+
+
+def test_the_release_before_is_not_held_against_this_one() -> None:
+    recent = canary(analysis={"metricsDelay": "15s"})
+    recent.status.last_traffic_end = START
+    model = Model(canary=recent).run("Stepping")
+    assert model.now >= START + timedelta(seconds=15)
+
+
+def test_a_deployment_at_zero_waits_and_goes_on() -> None:
+    model = Model(release=release(replicas=0))
+    model.target = replace(model.target, replicas=0, ready=0)
+    for _ in range(700):
+        decision = model.tick()
+    assert (model.release.status.stage, decision.desired.pods) == ("Preparing", 0)
+    model.target = replace(model.target, replicas=3, ready=3)
+    assert model.run().release.status.outcome == "Promoted"
+
+
+def test_deleting_the_canary_takes_the_traffic_back_first() -> None:
+    model = Model().run("Stepping")
+    model.tick()
+    model.commands = Commands(deleting=True)
+    assert model.tick().desired.weight == 0
+    assert model.run().release.status.outcome == "Aborted"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "tick",
+                "fail",
+                "wait",
+                "pass",
+                "nodata",
+                "other",
+                "serving",
+                "unpause",
+                "crash",
+                "lose",
+                "delete",
+                "revert",
+                "stick",
+            ]
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_happens_it_ends_and_traffic_is_never_on_more_than_is_ready(events: list[str]) -> None:
+    model = Model(canary=canary(progressDeadline="20s", promotion={"deadline": "20s"}))
+    for event in events:
+        happen(model, event)
+        again = advance(model.canary, model.release, model.observe(), model.now)
+        assert model.tick().status == again.status, "the same arguments, the same answer"
+    model.says, model.can_roll, model.room = "Pass", True, 100
+    model.own = replace(model.own, fault=None)
+    model.run()
+    assert model.route.restored
+    assert model.own.gone
+
+
+def happen(model: Model, event: str) -> None:
+    verdicts = {"fail": "Fail", "wait": "Wait", "pass": "Pass", "nodata": "NoData"}
+    model.says = verdicts.get(event, model.says)
+    if event in ("other", "serving"):
+        model.target = replace(model.target, template=event, paused=True)  # type: ignore[arg-type]
+    elif event == "unpause":
+        model.target = replace(model.target, paused=False)
+    elif event == "crash":
+        model.own = replace(model.own, fault=fault())
+    elif event == "lose":
+        model.own = replace(model.own, ready=0)
+    elif event == "delete":
+        model.commands = Commands(deleting=True)
+    elif event == "revert" and model.route.weight:
+        model.route = replace(model.route, weight=0, uniform=False, restored=True)
+    elif event == "stick":
+        model.can_roll = False
+
+
+@pytest.mark.parametrize(("weight", "replicas", "pods"), [(10, 3, 1), (34, 3, 2), (50, 3, 2), (100, 3, 3), (1, 1, 1), (0, 3, 0)])
+def test_pods_for_a_share(weight: int, replicas: int, pods: int) -> None:
+    assert pods_for(weight, replicas) == pods
+
+
+@given(st.integers(1, 100), st.integers(1, 500))
+def test_the_pods_for_a_share_carry_it(weight: int, replicas: int) -> None:
+    assert carries(pods_for(weight, replicas), replicas) >= weight
+
+
+@given(st.integers(1, 100), st.integers(1, 500))
+def test_without_a_router_the_share_is_at_most_half(weight: int, replicas: int) -> None:
+    assert 0 < share_of_pods(pods_for(weight, replicas, by_pods=True), replicas) <= 50 or replicas > 99
+
+
+@pytest.mark.parametrize(("weight", "way"), [(100, [50, 0]), (50, [0]), (5, [0])])
+def test_the_way_back(weight: int, way: list[int]) -> None:
+    assert way_back(weight) == way
+
+
+def test_both_forms_of_a_plan_are_one() -> None:
+    short: Canary = canary(steps=None, stepWeights=[5, 25])
+    assert [step.weight for step in short.spec.plan()] == [5, 25]
