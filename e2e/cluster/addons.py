@@ -7,7 +7,6 @@ import urllib.parse
 from pathlib import Path
 
 import yaml
-
 from e2e.cluster import tools
 from e2e.cluster.console import ClusterError, part
 from e2e.cluster.kubectl import get, kubectl
@@ -27,8 +26,8 @@ def fingerprint() -> str:
 def install(images: dict[str, str] | None = None) -> None:
     """Apply the add-ons and return when they are ready. `images` maps references in manifests to ones to use instead."""
     with part("add-ons: Gateway API, Traefik, Prometheus"):
-        definitions = _gateway_definitions()
-        kubectl("apply", "--server-side", "--force-conflicts", *[f"--filename={file}" for file in definitions])
+        crds = definitions()
+        kubectl("apply", "--server-side", "--force-conflicts", *[f"--filename={file}" for file in crds])
         for name in IN_ORDER:
             text = (MANIFESTS / name).read_text()
             for old, new in (images or {}).items():
@@ -39,7 +38,8 @@ def install(images: dict[str, str] | None = None) -> None:
         wait_for("the Gateway traefik/shop is programmed", _gateway_programmed, seconds=60, every=0.2)
 
 
-def _gateway_definitions() -> list[Path]:
+def definitions() -> list[Path]:
+    """Return the files with the Gateway API's CustomResourceDefinitions (standard channel)."""
     folder = tools.module_folder("sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
     return sorted(folder.glob("gateway.networking.k8s.io_*.yaml"))
 

@@ -9,7 +9,12 @@ from pathlib import Path
 
 
 def write_image(
-    target: Path, reference: str, files: Mapping[str, Path | bytes], *, command: Sequence[str], user: str = "65532:65532"
+    target: Path,
+    reference: str,
+    files: Mapping[str, Path | bytes],
+    *,
+    command: Sequence[str],
+    user: str = "65532:65532",
 ) -> None:
     """Write an image archive whose files stand at the given absolute paths.
 

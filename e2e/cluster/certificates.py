@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-
 from e2e.cluster.run import run
 
 DAYS = "30"
@@ -44,7 +43,10 @@ class Authority:
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [
-                {"name": "serinus", "cluster": {"server": server, "certificate-authority-data": _data(self.certificate)}}
+                {
+                    "name": "serinus",
+                    "cluster": {"server": server, "certificate-authority-data": _data(self.certificate)},
+                }
             ],
             "users": [{"name": name, "user": {"client-certificate-data": _data(certificate), "client-key-data": _data(key)}}],
             "contexts": [{"name": "serinus", "context": {"cluster": "serinus", "user": name}}],

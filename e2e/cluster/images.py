@@ -1,7 +1,6 @@
 """The images that the cluster and the tests use: what each is made from, and how it is made."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,22 +56,11 @@ def _traefik(target: Path, reference: str) -> None:
     write_image(target, reference, {"/traefik": tools.traefik()}, command=["/traefik"])
 
 
-def _prometheus(target: Path, reference: str) -> None:
-    program = tools.unpacked_packages() / "usr" / "bin" / "prometheus"
-    files = {"/bin/prometheus": program, **_libraries(program)}
-    write_image(target, reference, files, command=["/bin/prometheus"])
-
-
-def _libraries(program: Path) -> Mapping[str, Path]:
-    """Return the shared libraries that a program loads, by the path where it looks for them."""
-    return {path: Path(path).resolve() for path in re.findall(r"(/\S+) \(0x", run(["ldd", program]))}
-
-
 IMAGES = (
     _of_go_tool("serinus/coredns:1", "coredns"),
     _of_go_tool("serinus/pause:1", "pause"),
     Image("serinus/traefik:3.7", lambda: digest(TOOLS_SOURCE / "traefik.txt"), _traefik, "traefik:v3.7"),
-    Image("serinus/prometheus:2", lambda: digest(*tools.UNPACKED), _prometheus, "prom/prometheus:v2.55.1"),
+    _of_go_tool("serinus/prometheus:3", "prometheus", "prom/prometheus:v3.11.0"),
     Image("serinus/operator:dev", operator_image.key, operator_image.build),
     _of_go_tool("serinus/podinfo:6", "podinfo", "stefanprodan/podinfo:6.9.2"),
     _of_go_tool("serinus/shop:1", "shop"),
@@ -91,12 +79,13 @@ def named(names: list[str]) -> list[Image]:
     return [known[name] for name in names]
 
 
-def build_with_docker(image: Image, pull: bool) -> None:
-    """Bring an image into the Docker engine: pulled and named anew, or built there from the Containerfile."""
-    if image.public and pull:
+def by_docker(image: Image) -> bool:
+    """Bring an image into the Docker engine, pulled or built from the Containerfile; False if neither is possible."""
+    if image.public:
         run(["docker", "pull", "--quiet", image.public])
         run(["docker", "tag", image.public, image.reference])
-    elif image.name == "operator" and pull:
+    elif image.name == "operator":
         run(["docker", "build", "--quiet", "--tag", image.reference, "--file", ROOT / "Containerfile", ROOT])
     else:
-        run(["docker", "load", "--quiet", "--input", image.archive()])
+        return False
+    return True

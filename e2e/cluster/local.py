@@ -3,12 +3,10 @@
 import json
 import os
 import platform
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
-
 from e2e.cluster import images, leftovers, network, tools
 from e2e.cluster.certificates import Authority
 from e2e.cluster.console import ClusterError, part
@@ -24,10 +22,10 @@ SOCKET = STATE / "run" / "containerd.sock"
 AUDITED_NAMESPACE = "serinus-system"
 
 
-def start() -> None:
+def start(take_over: bool = False) -> None:
     """Start a cluster on this machine and return when its node is ready. Raises ClusterError, with a log to read."""
     programs = prepare()
-    leftovers.claim(STATE)
+    leftovers.claim(STATE, take_over=take_over)
     addresses = Network.chosen()
     with part("control plane and node"):
         addresses.create()
@@ -46,7 +44,7 @@ def prepare() -> dict[str, Path]:
     """Return the programs that the cluster is made of, built or installed if they are not there."""
     if platform.system() != "Linux" or os.geteuid() != 0:
         raise ClusterError("the local cluster needs root on Linux: run it as root, or start Docker and take CLUSTER=kind")
-    programs = tools.go_tools([*tools.CLIENTS, *tools.NODE, *tools.DEMO])
+    programs = tools.go_tools([*tools.CLIENTS, *tools.NODE, *tools.SERVED])
     tools.link({name: programs[name] for name in tools.CLIENTS})
     tools.need_commands(nft="nftables", ip="iproute2", openssl="openssl", mount="mount")
     tools.unpacked_packages()
@@ -211,7 +209,7 @@ def _start_node(programs: dict[str, Path], addresses: Network) -> None:
         "enforceNodeAllocatable": [],
         "oomScoreAdj": 0,
         # The disk is shared with whatever else this machine does: never evict or collect because of it.
-        "evictionHard": {name: "0%" for name in ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")},
+        "evictionHard": dict.fromkeys(("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available"), "0%"),
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
     }  # fmt: skip
@@ -262,8 +260,3 @@ def _audit_policy() -> str:
 
 def _cluster_dns(addresses: Network) -> str:
     return (MANIFESTS / "local" / "dns.yaml").read_text().replace("CLUSTER_DNS", addresses.dns)
-
-
-def remove_folder() -> None:
-    """Remove all that the cluster kept."""
-    shutil.rmtree(STATE, ignore_errors=True)

@@ -41,26 +41,27 @@ def build(target: Path, reference: str) -> None:
                 shutil.copy(source, context / name)
         readme = ROOT / "README.md"
         (context / "README.md").write_text(readme.read_text() if readme.exists() else "")
-        shutil.copytree(wheels, context / "wheels", copy_function=_hard_link)
         with part("operator image: layers"):
             _buildah(
-                "build", "--layers", "--pull-never", "--timestamp=0", f"--build-arg=BASE={base}", f"--tag={reference}",
-                "--file", context / "Containerfile", context,
+                "build", "--layers", "--pull-never", "--timestamp=0", f"--build-arg=BASE={base}",
+                f"--volume={wheels}:/wheels:ro", f"--tag={reference}", "--file", context / "Containerfile", context,
             )  # fmt: skip
         with part("operator image: archive"):
             _buildah("push", "--quiet", reference, f"docker-archive:{target}:{reference}")
 
 
-def _hard_link(source: str, target: str) -> None:
-    Path(target).hardlink_to(source)
-
-
 def _buildah(*words: str | Path) -> str:
-    store = CACHE / "buildah"
+    driver = "overlay" if overlays() else "vfs"
+    store = CACHE / "buildah" / driver
     return run(
-        ["buildah", "--root", store / "root", "--runroot", store / "run", "--storage-driver", "vfs", *words],
+        ["buildah", "--root", store / "root", "--runroot", store / "run", "--storage-driver", driver, *words],
         env={"BUILDAH_ISOLATION": "chroot"},
     )
+
+
+def overlays() -> bool:
+    """Whether overlay mounts can be made on the file system of the cache: not if that is an overlay itself."""
+    return run(["stat", "--file-system", "--format=%T", CACHE]).strip() != "overlayfs"
 
 
 def _base_key() -> str:
@@ -87,7 +88,7 @@ def _bootstrap(draft: Path) -> None:
             '--aptopt=Acquire::Languages "none"',
         ]  # fmt: skip
         command += [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "locale", "info")]
-        command += ["--customize-hook=cd \"$1\" && rm -rf " + " ".join(UNNEEDED)]  # the shell expands the patterns
+        command += ['--customize-hook=cd "$1" && rm -rf ' + " ".join(UNNEEDED)]  # the shell expands the patterns
         run([*command, SUITE, draft])
 
 

@@ -39,9 +39,7 @@ def run(
                 )
             words = log.read_text(errors="replace")
         else:
-            done = subprocess.run(
-                argv, cwd=cwd, env=settings, input=stdin, capture_output=True, text=True, timeout=timeout
-            )
+            done = subprocess.run(argv, cwd=cwd, env=settings, input=stdin, capture_output=True, text=True, timeout=timeout)
             words = done.stderr or done.stdout
     except FileNotFoundError as error:
         raise ClusterError(f"{argv[0]} was not found: {error}") from error

@@ -31,6 +31,7 @@ GO_PACKAGES = {
     "helm": "helm.sh/helm/v4/cmd/helm",
     "hey": "github.com/rakyll/hey",
     "kind": "sigs.k8s.io/kind",
+    "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
     "podinfo": "github.com/stefanprodan/podinfo/cmd/podinfo",
     "coredns": "./coredns",
     "pause": "./pause",
@@ -40,9 +41,12 @@ CLIENTS = ("kubectl", "helm", "hey")
 NODE = (
     "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet", "etcd", "coredns", "pause"
 )  # fmt: skip
-DEMO = ("podinfo", "shop")
+SERVED = ("prometheus", "podinfo", "shop")
+"""Programs that only run in pods."""
+BUILD_TAGS = "remove_all_sd,enable_kubernetes_sd"
+"""Of Prometheus: of all ways to discover targets, Kubernetes alone."""
 
-UNPACKED = ("containerd", "runc", "containernetworking-plugins", "prometheus")
+UNPACKED = ("containerd", "runc", "containernetworking-plugins")
 """Debian packages that are unpacked into the cache, so that nothing of theirs is started as a service."""
 
 
@@ -62,7 +66,7 @@ def key(name: str) -> str:
     sources = [TOOLS_SOURCE / "go.mod", TOOLS_SOURCE / "go.sum"]
     if package.startswith("./"):
         sources = [TOOLS_SOURCE / package, *(sources if name == "coredns" else [])]
-    return digest(package, *sources)
+    return digest(package, BUILD_TAGS, *sources)
 
 
 @functools.cache
@@ -85,11 +89,23 @@ def _go_build(names: list[str]) -> None:
     log = LOGS / "go-build.log"
     with tempfile.TemporaryDirectory(dir=CACHE / "tools", prefix=".build") as folder, log.open("w+") as out:
         say("Go modules: downloading what is not there yet")
-        listed = run([go(), "list", "-deps", *packages], cwd=TOOLS_SOURCE, env=GO_ENVIRONMENT)
+        listed = run([go(), "list", "-deps", "-tags", BUILD_TAGS, *packages], cwd=TOOLS_SOURCE, env=GO_ENVIRONMENT)
         whole = len(listed.splitlines())
         # The trailing slash makes Go write one program per package; -v names each package as it is compiled.
         build = subprocess.Popen(
-            [go(), "build", "-v", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", f"{folder}/", *packages],
+            [
+                go(),
+                "build",
+                "-v",
+                "-trimpath",
+                "-tags",
+                BUILD_TAGS,
+                "-ldflags",
+                f"-s -w {flags}",
+                "-o",
+                f"{folder}/",
+                *packages,
+            ],
             cwd=TOOLS_SOURCE,
             env={**os.environ, **GO_ENVIRONMENT},
             stdout=out,
@@ -104,7 +120,7 @@ def _go_build(names: list[str]) -> None:
                 if time.monotonic() - told > 15:
                     told = time.monotonic()
                     done = sum(1 for line in log.read_text().splitlines() if "/" in line)
-                    say(f"Go build: {done} packages compiled (of at most {whole}), {len(os.listdir(folder))} linked")
+                    say(f"Go build: {done} packages compiled (of at most {whole}), {len(list(Path(folder).iterdir()))} linked")
         if status:
             tail = "\n".join(log.read_text().splitlines()[-12:])
             raise ClusterError(f"go build failed with status {status} (all of it: {log}):\n{tail}")
@@ -129,9 +145,7 @@ def module_version(module: str) -> str:
 def module_folder(module: str) -> Path:
     """Return the folder with the source of a module of e2e/tools/go.mod, downloaded if it is not there."""
     version = module_version(module)
-    return cache.entry(
-        f"modules/{module.replace('/', '-')}-{version}", functools.partial(_copy_module, f"{module}@{version}")
-    )
+    return cache.entry(f"modules/{module.replace('/', '-')}-{version}", functools.partial(_copy_module, f"{module}@{version}"))
 
 
 def _copy_module(module: str, draft: Path) -> None:
@@ -159,7 +173,7 @@ def python_package(name: str, *requirements: str) -> Path:
     def install(draft: Path) -> None:
         run([*pip(), "install", "--quiet", "--no-deps", "--target", draft, *requirements])
 
-    content = [Path(word) if os.path.isfile(word) else word for word in requirements]
+    content = [Path(word) if Path(word).is_file() else word for word in requirements]
     return cache.entry(f"python/{name}-{digest(*content)}", install)
 
 
@@ -167,8 +181,11 @@ def pip() -> list[str | Path]:
     """Return the command that is pip; a virtual environment without one is given one in the cache."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
-    folder = cache.entry("pip", lambda draft: None if run([sys.executable, "-m", "venv", draft]) else None)
-    return [folder / "bin" / "python", "-m", "pip"]
+
+    def make(draft: Path) -> None:
+        run([sys.executable, "-m", "venv", draft])
+
+    return [cache.entry("pip", make) / "bin" / "python", "-m", "pip"]
 
 
 def traefik() -> Path:
@@ -182,7 +199,7 @@ def unpacked_packages() -> Path:
 
     def unpack(draft: Path) -> None:
         with part(f"Debian packages {', '.join(UNPACKED)}"), tempfile.TemporaryDirectory() as folder:
-            os.chmod(folder, 0o755)
+            Path(folder).chmod(0o755)  # apt reads it as another user
             apt_get("update")
             run(["apt-get", "download", *UNPACKED], cwd=Path(folder))
             for file in sorted(Path(folder).glob("*.deb")):

@@ -4,6 +4,7 @@
 package tools
 
 import (
+	_ "github.com/prometheus/prometheus/cmd/prometheus"
 	_ "github.com/rakyll/hey"
 	_ "github.com/stefanprodan/podinfo/cmd/podinfo"
 	_ "go.etcd.io/etcd/server/v3"

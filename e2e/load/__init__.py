@@ -1,0 +1,1 @@
+"""Load on a service in the cluster, bounded in rate and time."""
