@@ -213,7 +213,7 @@ def _refusal(status: int | None, body: Any, method: str) -> KubeError:
     except (ValueError, AttributeError):
         message = text[:500]
     kinds: dict[int | None, type[KubeError]] = {404: NotFound, 409: Conflict}
-    # The API server answers a failed `test` operation with 422 and these words.
-    if status == 422 and method == "PATCH" and "test" in message and "failed" in message:
-        return Conflict(422, message)
+    # A failed `test` operation is answered with 422 and, instead of naming it, these words.
+    if status == 422 and method == "PATCH" and ("due to an error in our request" in message or "test failed" in message):
+        return Conflict(422, "a JSON Patch test failed: the object has changed since it was read")
     return kinds.get(status, KubeError)(status or 0, message)

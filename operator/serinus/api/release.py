@@ -174,7 +174,7 @@ class Release(Resource):
         {"name": "Revision", "type": "string", "jsonPath": ".spec.revision"},
         {"name": "Stage", "type": "string", "jsonPath": ".status.stage"},
         {"name": "Outcome", "type": "string", "jsonPath": ".status.outcome"},
-        {"name": "Why", "type": "string", "jsonPath": ".status.why"},
+        {"name": "Why", "type": "string", "jsonPath": ".status.why", "priority": 1},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     ]
 

@@ -54,6 +54,10 @@ class Index:
 def register(registry: kopf.OperatorRegistry, queue: Queue, index: Index) -> None:
     """Hangs the handlers into kopf's registry."""
 
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
     @kopf.on.event("serinus.dev", "v1alpha1", "canaries", registry=registry)
     async def canary(event: Any, body: kopf.Body, name: str, namespace: str | None, **_: Any) -> None:
         key = Key(namespace or "", name)

@@ -119,6 +119,12 @@ def _at_rest(status: CanaryStatus, world: World, decision: Rest, last: Release |
         status.new_revision = ""
 
 
+def brief(why: str, limit: int = 72) -> str:
+    """What fits into a column of `kubectl get`; the whole sentence stands in the conditions, the Release and the events."""
+    first = why.split("; ")[0]
+    return first if len(first) <= limit else f"{first[: limit - 1].rstrip()}…"
+
+
 def _in_release(status: CanaryStatus, canary: Canary, release: Release) -> None:
     spec, now = release.spec, release.status
     outcome_phase: Phase = "RollingBack" if now.outcome in ("RolledBack", "Aborted") else "Promoting"
@@ -128,7 +134,7 @@ def _in_release(status: CanaryStatus, canary: Canary, release: Release) -> None:
         status.phase = "RolledBack" if failed else "Stable"
     if canary.metadata.deletion_timestamp is not None:
         status.phase = "Terminating"
-    status.release, status.why = release.metadata.name, now.why
+    status.release, status.why = release.metadata.name, brief(now.why)
     status.weight = now.weight
     status.step = f"{min(now.step + 1, len(canary.spec.plan()))}/{len(canary.spec.plan())}"
     status.serving_revision, status.new_revision = spec.serving_revision, spec.revision
