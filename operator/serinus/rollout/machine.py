@@ -196,6 +196,7 @@ def start(a: _Attempt, index: int) -> None:
     a.status.step = index
     if index >= len(a.plan):
         a.go("Promoting", "the judged version rolls out to the Deployment")
+        a.status.times.unpaused = a.now
         a.tell("Promoting", f"{a.release.spec.revision} passed every step; the Deployment rolls out")
     elif a.plan[index].pause is not None:
         command = f"kubectl annotate canary {a.canary.metadata.name} --overwrite"

@@ -1,0 +1,296 @@
+"""`make bench`: the figures that the README names, measured on the cluster that runs, printed and kept in bench-results/.
+
+bad   five bad releases (one request in three fails, 100 a second, first weight 10 %), counters new and known, at a
+      Prometheus scrape of 5 s and of 1 s: from first canary traffic to weight 0 in the route; failed requests
+good  one good release (10, 25, 50, 100 %, 10 s each): failed requests; from the last step to the canary gone
+quiet twenty good releases whose requests fail at 0.1 %, as the serving version's do: how many survive
+crash a version that crashes at start: from its second crash to the decision; requests that reached it
+rest  the operator with 1 and with 100 Canaries at rest: memory, CPU seconds and API requests a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from e2e import install, kubectl, shop
+from e2e.measure import Object, Shop, epoch, spread
+
+RESULTS = kubectl.ROOT / "bench-results"
+BAD = {"FAIL_RATE": "0.3333"}
+
+
+def scrape(seconds: int) -> None:
+    """Prometheus' scrape interval, active when this returns."""
+    subprocess.run([sys.executable, "-m", "e2e.cluster", "scrape-interval", f"{seconds}s"], check=True, cwd=kubectl.ROOT)
+
+
+def bad(seconds: int, runs: int) -> Object:
+    """Half of the runs in a new shop, whose counters are new; the others after them in the same, whose counters are known."""
+    scrape(seconds)
+    rows: list[Object] = []
+    for number in range(runs):
+        with kubectl.fresh_namespace(f"bench-bad-{number}") as space:
+            place = Shop(space)
+            place.open(shop.steps("30s", 10, 100), MESSAGE="v1")
+            place.load(90)
+            for counters in ("new", "known"):
+                release = place.shipped(90, MESSAGE=f"bad-{counters}", **BAD)
+                times, seen = release["status"]["times"], place.traffic()
+                began = seen.reached(f"bad-{counters}", epoch(times["firstExposed"]) - 0.05)
+                rows.append(
+                    {
+                        "counters": counters,
+                        "outcome": release["status"]["outcome"],
+                        "seconds": epoch(times["zeroVerified"]) - began,
+                        "failed": seen.failed(began),
+                        "failed_after": seen.failed(epoch(times["zeroVerified"])),
+                        "decided_to_zero": epoch(times["zeroVerified"]) - epoch(times["decided"]),
+                    }
+                )
+                print(f"   bad, scrape {seconds} s, counters {counters}: {rows[-1]}", flush=True)
+                place.ship(MESSAGE="v1")
+                place.settled("Stable", 60)
+    result: Object = {"scrape_seconds": seconds, "runs": rows}
+    for counters in ("new", "known"):
+        some = [row for row in rows if row["counters"] == counters]
+        result[counters] = {
+            "seconds_median": statistics.median(row["seconds"] for row in some),
+            "seconds": spread([row["seconds"] for row in some]),
+            "failed_median": statistics.median(row["failed"] for row in some),
+            "failed_after_zero": sum(row["failed_after"] for row in some),
+            "rolled_back": sum(row["outcome"] == "RolledBack" for row in some),
+            "runs": len(some),
+        }
+    return result
+
+
+def good() -> Object:
+    """One good release under load, promotion included."""
+    scrape(5)
+    with kubectl.fresh_namespace("bench-good") as space:
+        place = Shop(space)
+        place.open(shop.steps("10s", 10, 25, 50, 100), MESSAGE="v1")
+        place.load(110)
+        release = place.shipped(110, MESSAGE="v2")
+        times = release["status"]["times"]
+        kubectl.run("-n", space, "wait", f"pod/load-{place.name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
+        seen = place.traffic()
+        last_step_ended = epoch(times["unpaused"])
+        left = kubectl.items("pods", space, "serinus.dev/role=canary")
+        return {
+            "outcome": release["status"]["outcome"],
+            "requests": seen.requests,
+            "failed": len(seen.failures),
+            "last_step_to_canary_gone_seconds": epoch(times["ended"]) - last_step_ended,
+            "canary_pods_left": len(left),
+            "whole_release_seconds": epoch(times["ended"]) - epoch(release["spec"]["requestedAt"]),
+        }
+
+
+def quiet(releases: int = 20, side_by_side: int = 4) -> Object:
+    """Good releases with the same rare errors as the version that serves."""
+    scrape(5)
+
+    def some(number: int) -> list[Object]:
+        with kubectl.fresh_namespace(f"bench-quiet-{number}") as space:
+            place = Shop(space, replicas=2, rate=50)
+            place.open(shop.steps("10s", 10, 50, 100), MESSAGE="v0", FAIL_RATE="0.001")
+            place.load(80 * releases / side_by_side)
+            return [place.shipped(150, MESSAGE=f"v{n + 1}", FAIL_RATE="0.001") for n in range(releases // side_by_side)]
+
+    with ThreadPoolExecutor(side_by_side) as pool:
+        ended = [release for batch in pool.map(some, range(side_by_side)) for release in batch]
+    exposure = [release["status"]["exposure"] for release in ended]
+    return {
+        "releases": len(ended),
+        "promoted": sum(release["status"]["outcome"] == "Promoted" for release in ended),
+        "requests_judged": sum(e["requests"] for e in exposure),
+        "failed_of_them": sum(e["failures"] for e in exposure),
+    }
+
+
+def crash() -> Object:
+    """A version that crashes at start."""
+    with kubectl.fresh_namespace("bench-crash") as space:
+        place = Shop(space)
+        place.open(shop.steps("10s", 10, 100), MESSAGE="v1")
+        place.load(40)
+        place.ship(MESSAGE="crash", CRASH="true")
+
+        def crashed() -> str | None:
+            for pod in kubectl.items("pods", space, "serinus.dev/role=canary"):
+                for status in pod.get("status", {}).get("containerStatuses") or []:
+                    ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+                    if status["restartCount"] >= 1 and ended:
+                        return str(ended["finishedAt"])
+            return None
+
+        second = kubectl.until("the second crash", crashed, 60, every=0.1)
+        release = place.release(60)
+        times, seen = release["status"]["times"], place.traffic()
+        return {
+            "outcome": release["status"]["outcome"],
+            "second_crash_to_decision_seconds": epoch(times["decided"]) - epoch(second),
+            "requested_to_decision_seconds": epoch(times["decided"]) - epoch(release["spec"]["requestedAt"]),
+            "requests_that_reached_it": sum(n for key, n in seen.counts.items() if key.startswith("crash")),
+            "failed_requests": len(seen.failures),
+            "exposed": times.get("firstExposed") is not None,
+        }
+
+
+def rest(canaries: int, seconds: int = 60) -> Object:
+    """The operator, started anew, with that many idle Canaries."""
+    with ExitStack() as stack:
+        space = stack.enter_context(kubectl.fresh_namespace("bench-rest"))
+        objects: list[Object] = []
+        for number in range(canaries):
+            name = f"shop-{number}"
+            objects += [shop.service(name, space), shop.route(name, space), shop.deployment(name, space, 0, MESSAGE="v1")]
+            objects.append(shop.canary(name, space, shop.steps("10s", 10, 100)))
+        kubectl.apply(*objects)
+        install.restart()
+
+        def all_stable() -> bool:
+            found = kubectl.items("canaries", space)
+            return len(found) == canaries and all(c.get("status", {}).get("phase") == "Stable" for c in found)
+
+        kubectl.until(f"{canaries} Canaries are Stable", all_stable, 180, every=1)
+        quiet_since = kubectl.until("the operator is at rest", _resting, 120, every=5)
+        before, requests = _process(), _requests()
+        time.sleep(seconds)  # the measurement itself: a length of time at rest
+        after, later = _process(), _requests()
+        return {
+            "canaries": canaries,
+            "memory_mib": after["memory"] / 2**20,
+            "cpu_seconds_a_minute": (after["cpu"] - before["cpu"]) * 60 / seconds,
+            "api_requests_a_minute": (later - requests) * 60 / seconds if requests >= 0 else None,
+            "passes": after["passes"] - quiet_since,
+        }
+
+
+def _process() -> dict[str, float]:
+    pod = kubectl.items("pods", install.NAMESPACE)[0]["metadata"]["name"]
+    text = kubectl.run("get", "--raw", f"/api/v1/namespaces/{install.NAMESPACE}/pods/{pod}:8080/proxy/metrics")
+    values = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line and not line.startswith("#")}
+    return {
+        "memory": values["process_resident_memory_bytes"],
+        "cpu": values["process_cpu_seconds_total"],
+        "passes": values["serinus_pass_seconds_count"],
+    }
+
+
+def _resting() -> float | None:
+    """The number of passes, once it stands still between two readings."""
+    first = _process()["passes"]
+    time.sleep(5)
+    return first if _process()["passes"] == first else None
+
+
+def _requests() -> int:
+    """Requests of the operator so far, from the API server's audit log; -1 where there is none."""
+    log = kubectl.CLUSTER / "logs" / "audit.log"
+    if not log.exists():
+        return -1
+    with log.open() as lines:
+        return sum(f"system:serviceaccount:{install.NAMESPACE}:" in line for line in lines)
+
+
+def machine() -> Object:
+    """What the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=kubectl.ROOT, check=False
+    )
+    server = json.loads(kubectl.run("version", "-o", "json"))["serverVersion"]["gitVersion"]
+    return {
+        "cpu": f"{os.cpu_count()} x {model}",
+        "memory_gib": round(memory, 1),
+        "kernel": platform.release(),
+        "kubernetes": server,
+        "commit": commit.stdout.strip(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+PARTS: dict[str, Callable[[], Any]] = {
+    "good": good,
+    "bad5": lambda: bad(5, 5),
+    "bad1": lambda: bad(1, 5),
+    "crash": crash,
+    "quiet": quiet,
+    "rest1": lambda: rest(1),
+    "rest100": lambda: rest(100),
+}
+
+
+def table(results: Object) -> str:
+    """The figures as Markdown, each beside what was promised."""
+    rows = [("what", "measured", "promised")]
+    for part, seconds, limit in (("bad5", 5, 5), ("bad1", 1, 2.5)):
+        for counters in ("new", "known") if part in results else ():
+            some = results[part][counters]
+            name = f"bad release, {seconds} s scrape, counters {counters} ({some['runs']} runs)"
+            rows.append((f"{name}: first traffic to weight 0, s", some["seconds"], f"median at most {limit}"))
+            rows.append((f"{name}: failed requests, median", f"{some['failed_median']:.0f}", ""))
+            rows.append((f"{name}: failed after weight 0 was accepted", str(some["failed_after_zero"]), "0"))
+    if "good" in results:
+        some = results["good"]
+        rows.append(("good release: failed of all requests", f"{some['failed']} of {some['requests']}", "0 of 5000 or more"))
+        rows.append(
+            ("good release: last step to canary gone, s", f"{some['last_step_to_canary_gone_seconds']:.1f}", "at most 20")
+        )
+    if "quiet" in results:
+        some = results["quiet"]
+        rows.append(("good releases at 0.1 % errors that survive", f"{some['promoted']} of {some['releases']}", ""))
+    if "crash" in results:
+        some = results["crash"]
+        rows.append(("crash loop: second crash to decision, s", f"{some['second_crash_to_decision_seconds']:.1f}", "at most 10"))
+        rows.append(("crash loop: requests that reached it", str(some["requests_that_reached_it"]), "0"))
+    for part, limit in (("rest1", 90), ("rest100", 120)):
+        if part in results:
+            some = results[part]
+            name = f"at rest, {some['canaries']} Canaries"
+            rows.append((f"{name}: memory, MiB", f"{some['memory_mib']:.0f}", f"at most {limit}"))
+            rows.append((f"{name}: CPU seconds a minute", f"{some['cpu_seconds_a_minute']:.2f}", "at most 0.5"))
+            rows.append((f"{name}: API requests a minute", f"{some['api_requests_a_minute'] or 0:.0f}", "does not grow"))
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---|---|---|", *lines[1:]])
+
+
+def main() -> int:
+    """Runs the parts that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parts = parser.parse_args().parts or list(PARTS)
+    results: Object = {"machine": machine()}
+    print(json.dumps(results["machine"], indent=1), flush=True)
+    for part in parts:
+        began = time.monotonic()
+        results[part] = PARTS[part]()
+        print(f"{part}: {time.monotonic() - began:.0f} s: {json.dumps(results[part])[:600]}", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
+    stem.with_suffix(".md").write_text(f"{json.dumps(results['machine'])}\n\n{table(results)}\n")
+    print(f"\n{table(results)}\n\nkept in {stem.with_suffix('.json').relative_to(kubectl.ROOT)} and .md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
