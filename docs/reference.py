@@ -23,6 +23,14 @@ from serinus.api.crdgen import KINDS, crd
 PAGE = Path(__file__).resolve().parent / "reference.md"
 Schema = dict[str, Any]
 
+#: What the models' patterns mean.
+WORDS = {
+    r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$": "a length of time",
+    r"^[0-9]{1,3}(\.[0-9]{1,6})?%$": "a percentage such as `1%` or `0.05%`",
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "a name",
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "a name",
+    r"\S": "not blank",
+}
 #: What the models leave to their names. Prefer a description in the model.
 MEANING = {
     "Canary": {
@@ -198,7 +206,9 @@ def bounds(schema: Schema) -> str:
         if most in schema and "pattern" not in schema:
             few = schema.get(least)
             parts.append(f"{few} to {schema[most]} {what}" if few else f"at most {schema[most]} {what}")
-    if "pattern" in schema:
+    if schema.get("pattern") in WORDS:
+        parts.append(WORDS[schema["pattern"]] + (f", at most {schema['maxLength']} characters" if "maxLength" in schema else ""))
+    elif "pattern" in schema:
         most = f", at most {schema['maxLength']} characters" if "maxLength" in schema else ""
         parts.append(f"`{schema['pattern'].replace('|', chr(92) + '|')}`{most}")
     return "; ".join(parts)

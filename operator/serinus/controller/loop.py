@@ -145,7 +145,7 @@ class Loop:
         await self._objects(world, release, desired)
         await effects.target(self._kube, world, release, desired, self._hold, datetime.now(UTC))
         if desired.weight is None:
-            await world.router.restore(status.routes)
+            again = await world.router.restore(status.routes) or again
         elif desired.weight is not None and giving and (status.stage != "Preparing" or world.canary_service is not None):
             again = await world.router.write(desired.weight, status.routes) or again
         await self._say(canary, release, world, decision)

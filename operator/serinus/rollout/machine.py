@@ -23,8 +23,10 @@ from serinus.rollout.plan import carries, pods_for, way_back
 
 #: How long the canary may have fewer ready pods than its share needs before the version is blamed.
 READINESS_GRACE = timedelta(seconds=10)
-#: How long each weight on the way back is held: the new pods' first requests are theirs alone.
-RETURN_HOLD = timedelta(seconds=3)
+#: How long each weight on the way back is held at most: until the new pods' first requests have been counted.
+RETURN_HOLD = timedelta(seconds=5)
+#: How long a step without a duration is held at least.
+STEP_HOLD = timedelta(seconds=3)
 #: After new pods failed on the way back, before the next try.
 RETURN_RETRY = timedelta(seconds=30)
 #: After somebody else took the canary out of the route: wait this long, then twice as long, then give up.
@@ -251,7 +253,7 @@ def judge_step(a: _Attempt, step: Step) -> None:
 
 def seen_here(a: _Attempt) -> bool:
     """Some of the evidence is from this step's weight, not all of it from the one before."""
-    held = a.since(a.status.step_since) >= RETURN_HOLD
+    held = a.since(a.status.step_since) >= STEP_HOLD
     return held and (a.status.exposure.requests > a.status.step_requests or not a.status.evidence)
 
 
@@ -321,7 +323,8 @@ def returning(a: _Attempt) -> None:
         a.tell("ReturnFailed", f"{a.status.why}; trying again in {RETURN_RETRY.seconds} s", "Warning")
         return
     a.status.weight = min(a.status.weight, carries(a.obs.canary.ready, a.replicas))
-    if a.arrived() and a.since(a.status.step_since) >= RETURN_HOLD:
+    counted = verdict is not None and verdict.kind in ("Pass", "Wait") and any(f.total for f in verdict.findings)
+    if a.arrived() and (counted or a.since(a.status.step_since) >= RETURN_HOLD):
         a.status.weight, a.status.step_since = way_back(a.status.weight)[0] if a.status.weight else 0, None
     if a.status.weight == 0:
         a.go("Draining", "the Service has all the traffic; the canary's last requests end")

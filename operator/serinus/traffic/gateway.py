@@ -78,8 +78,9 @@ class GatewayRouter:
                 raise result
         return bool(patches)
 
-    async def restore(self, records: list[RouteRecord]) -> None:
+    async def restore(self, records: list[RouteRecord]) -> bool:
         """The rules first, then who owns them."""
+        written = False
         known = {(record.kind, record.name): record for record in records}
         for (kind, name), route in self._routes.items():
             record = known.get((kind, name))
@@ -87,6 +88,7 @@ class GatewayRouter:
             after = restored(before, self._pair, record.weights if record else {})
             if patch := operations(before, after):
                 route = await self._kube.patch(ROUTES[kind], self._namespace, name, patch)
+                written = True
             if record and (fields := owners(route, record)):
                 version = {"op": "test", "path": "/metadata/resourceVersion", "value": route["metadata"]["resourceVersion"]}
                 give_back = {"op": "replace", "path": "/metadata/managedFields", "value": fields}
@@ -94,6 +96,7 @@ class GatewayRouter:
                     await self._kube.patch(ROUTES[kind], self._namespace, name, [version, give_back])
                 except Conflict:  # somebody wrote in between: theirs is the last word on who owns what
                     continue
+        return written
 
 
 def _rules(route: Object) -> list[dict[str, Any]]:

@@ -28,5 +28,6 @@ class PodRatioRouter:
         """The loop scales the canary."""
         return False
 
-    async def restore(self, records: list[RouteRecord]) -> None:
+    async def restore(self, records: list[RouteRecord]) -> bool:
         """Nothing was changed."""
+        return False

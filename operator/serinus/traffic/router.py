@@ -20,5 +20,5 @@ class Router(Protocol):
     async def write(self, weight: int, records: list[RouteRecord]) -> bool:
         """Gives the canary `weight` percent. True if anything was written. Raises Conflict when somebody else was first."""
 
-    async def restore(self, records: list[RouteRecord]) -> None:
-        """Puts the routes back as they were. Nothing to do is fine."""
+    async def restore(self, records: list[RouteRecord]) -> bool:
+        """Puts the routes back as they were. True if anything was written."""
