@@ -223,6 +223,10 @@ class CanarySpec(Model):
                 "the weights in spec.stepWeights must rise",
             ),
             ("self.targetRef.name == oldSelf.targetRef.name", "spec.targetRef.name cannot change: make a new Canary"),
+            (
+                "has(self.traffic.podRatio) == has(oldSelf.traffic.podRatio)",
+                "the router in spec.traffic cannot change: make a new Canary",
+            ),
             ("self.service.name == oldSelf.service.name", "spec.service.name cannot change: make a new Canary"),
         )
     }

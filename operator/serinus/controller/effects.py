@@ -165,6 +165,9 @@ async def let_go(kube: Kube, world: World) -> None:
     deployment, canary = world.deployment, world.canary
     if deployment is None:
         return
+    label = (deployment["metadata"].get("labels") or {}).get(CANARY_LABEL)
+    if label not in (None, short_name(canary.metadata.name)):
+        return  # another Canary's
     serving = world.serving
     same = serving is None or templates.same(deployment["spec"]["template"], serving["spec"]["template"])
     if not same and serving and canary.spec.on_delete == "RestoreServing" and deployment["spec"].get("paused"):

@@ -38,6 +38,8 @@ class Looks:
     """The looks at one release, from one side and moment on. `verdict` is the newest; None before the first."""
 
     release: str
+    #: Of the Canary: its checks may be changed in mid-release.
+    generation: int
     side: Side
     start: datetime
     verdict: Verdict | None = None
@@ -45,9 +47,10 @@ class Looks:
     failures: dict[str, int] = field(default_factory=dict)
     silent_since: dict[str, float] = field(default_factory=dict)
 
-    def answers(self, release: Release) -> bool:
-        """These looks are about what this release's stage judges."""
-        return self.release == release.metadata.name and wanted(release) == (self.side, self.start)
+    def answers(self, canary: Canary, release: Release) -> bool:
+        """These looks are about what this release's stage judges, by the checks that the Canary has now."""
+        current = (release.metadata.name, canary.metadata.generation)
+        return (self.release, self.generation) == current and wanted(release) == (self.side, self.start)
 
     def stop(self) -> None:
         """No more looks."""

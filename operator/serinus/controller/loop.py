@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from serinus.analysis.verdict import Verdict
-from serinus.api.base import RETRY_ANNOTATION
+from serinus.api.base import FINALIZER, RETRY_ANNOTATION
 from serinus.api.canary import Canary
 from serinus.api.release import Release, ReleaseStatus
 from serinus.controller import effects, looks, telemetry
@@ -111,18 +111,20 @@ class Loop:
     # ---- a release is under way ----
 
     async def _attempt(self, key: Key, canary: Canary, memo: Memo, release: Release) -> float | None:
-        world = await read(self._kube, canary, full=release.status.stage in FULL)
+        world = await read(self._kube, canary, release.status.stage in FULL, release)
         now = datetime.now(UTC)
-        obs = observation(world, release, self._verdict(memo, release), now)
+        obs = observation(world, release, self._verdict(memo, canary, release), now)
         decision = advance(canary, release, obs, now)
         if decision.status.stage in FULL and not world.full:
-            world = await read(self._kube, canary, full=True)
+            world = await read(self._kube, canary, True, release)
         again = await self._apply(canary, memo, release, world, decision)
         self._look(key, canary, memo, release)
         if release.status.stage == "Ended":
             memo.relist = True
             return 0.0
-        return 0.02 if again else TICK
+        if again:
+            return 0.02
+        return 0.1 if release.status.stage == "RollingBack" else TICK
 
     async def _apply(self, canary: Canary, memo: Memo, release: Release, world: World, decision: Decision) -> bool:
         """Makes it so, in the order at the top. True if the next look at it should be at once."""
@@ -192,16 +194,16 @@ class Loop:
 
     # ---- looks ----
 
-    def _verdict(self, memo: Memo, release: Release) -> Verdict | None:
-        return memo.looks.verdict if memo.looks and memo.looks.answers(release) else None
+    def _verdict(self, memo: Memo, canary: Canary, release: Release) -> Verdict | None:
+        return memo.looks.verdict if memo.looks and memo.looks.answers(canary, release) else None
 
     def _look(self, key: Key, canary: Canary, memo: Memo, release: Release) -> None:
-        if memo.looks and not memo.looks.answers(release):
+        if memo.looks and not memo.looks.answers(canary, release):
             memo.looks.stop()
             memo.looks = None
         side = looks.wanted(release)
         if side is not None and memo.looks is None:
-            memo.looks = looks.Looks(release.metadata.name, *side)
+            memo.looks = looks.Looks(release.metadata.name, canary.metadata.generation, *side)
             looks.begin(memo.looks, self._kube, self._provider, canary, lambda: self._wake(key))
 
     # ---- none is ----
@@ -209,7 +211,8 @@ class Loop:
     async def _rest(self, key: Key, canary: Canary, memo: Memo) -> float | None:
         world = await read(self._kube, canary, full=True)
         if canary.metadata.deletion_timestamp is not None:
-            await effects.let_go(self._kube, world)
+            if FINALIZER in canary.metadata.finalizers:
+                await effects.let_go(self._kube, world)
             await effects.remove_canary(self._kube, world)
             await effects.drop_finalizer(self._kube, canary)
             return None

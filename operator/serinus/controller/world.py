@@ -72,14 +72,18 @@ class World:
         return workload.serving_replica_set(self.deployment, self.replica_sets, self.canary.status.serving_replica_set)
 
 
-async def read(kube: Kube, canary: Canary, full: bool) -> World:
-    """Reads it. A full reading costs some eleven requests, the other five."""
+async def read(kube: Kube, canary: Canary, full: bool, release: Release | None = None) -> World:
+    """Reads it. A full reading costs some eleven requests, the other five.
+
+    Routes that the release has written to are read too, although the Canary may no longer name them.
+    """
     namespace, names = canary.metadata.namespace, Names.of(canary)
     counts = (0, 0)
     router: Router
     if canary.spec.traffic.gateway_api is not None:
         pair = Pair(canary.spec.service.name, names.service, canary.spec.service.port, namespace)
-        router = GatewayRouter(kube, namespace, canary.spec.traffic.gateway_api, pair)
+        records = release.status.routes if release else []
+        router = GatewayRouter(kube, namespace, canary.spec.traffic.gateway_api, pair, records)
     else:
         router = PodRatioRouter(lambda: counts)
     selector = f"{names.selector},{ROLE_LABEL}=canary"

@@ -27,11 +27,14 @@ READINESS_GRACE = timedelta(seconds=10)
 RETURN_HOLD = timedelta(seconds=5)
 #: How long a step without a duration is held at least.
 STEP_HOLD = timedelta(seconds=3)
+#: A Gateway says that it has accepted a route before its proxies use it: requests were seen on the old weight 0.15 s later.
+SETTLE = timedelta(seconds=0.5)
 #: After new pods failed on the way back, before the next try.
 RETURN_RETRY = timedelta(seconds=30)
 #: After somebody else took the canary out of the route: wait this long, then twice as long, then give up.
 REVERT_WAIT = timedelta(seconds=10)
 MAX_REVERTS = 3
+JUDGED: tuple[Stage, ...] = ("Stepping", "Paused")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         self.plan: list[Step] = self.canary.spec.plan()
+        # The plan may have become shorter in mid-release; never is a step left out by that.
+        self.status.step = min(self.status.step, len(self.plan) - 1) if self.status.stage in JUDGED else self.status.step
         # An autoscaler may shrink the idle serving side; what the release began with is what a share is measured by.
         self.replicas = max(self.release.spec.target.replicas, self.obs.target.replicas)
 
@@ -214,14 +219,19 @@ def stepping(a: _Attempt) -> None:
     if interrupted(a) or short_of_pods(a):
         return
     step = a.plan[a.status.step]
-    weight = step.weight or 0
+    if step.weight is None:  # the plan was changed in mid-release
+        start(a, a.status.step)
+        return
+    weight = step.weight
     waited = a.since(a.status.route_reverted_at)
     if a.status.route_reverted_at and waited < REVERT_WAIT * 2 ** (a.status.route_reverts - 1):
         return
-    if a.obs.canary.ready >= a.pods(weight) or a.obs.route.by_pods:
+    enough, by_pods = a.obs.canary.ready >= a.pods(weight), a.obs.route.by_pods
+    if enough or by_pods:
         a.status.weight = weight
-        a.status.times.first_exposed = a.status.times.first_exposed or a.now
-    if a.status.weight != weight:
+    if enough or (by_pods and a.obs.canary.ready):
+        a.status.times.first_exposed = a.status.times.first_exposed or (a.status.stage_since if by_pods else a.now)
+    if not enough:
         a.status.why = a.obs.canary.problem or f"canary pods ready: {a.obs.canary.ready} of {a.pods(weight)}"
         if a.since(a.status.stage_since) >= parse_duration(a.canary.spec.progress_deadline):
             a.back("RolledBack", "ProgressDeadlineExceeded", f"no room for {weight} %: {a.status.why}")
@@ -343,8 +353,11 @@ def rolling_back(a: _Attempt) -> None:
     """Weight 0 is written at every pass until the router says that it has it."""
     route = a.obs.route
     if (route.weight == 0 and route.settled) or route.problem == "missing":
-        a.status.times.zero_written = a.status.times.zero_written or a.now
-        a.status.times.zero_verified = a.now
+        times = a.status.times
+        times.zero_written = times.zero_written or a.now
+        if times.first_exposed and not route.by_pods and a.since(times.zero_written) < SETTLE:
+            return
+        times.zero_verified = a.now
         keep = a.status.outcome == "RolledBack" or a.status.reason == "AbortedByUser"
         a.status.why = story(a)
         a.tell(a.status.outcome or "RolledBack", a.status.why, "Warning" if keep else "Normal")

@@ -22,10 +22,12 @@ RouteKind = Literal["HTTPRoute", "GRPCRoute"]
 class GatewayRouter:
     """Every route that the Canary names. A route that is gone carries no traffic and is skipped."""
 
-    def __init__(self, kube: Kube, namespace: str, gateway: GatewayAPI, pair: Pair) -> None:
+    def __init__(self, kube: Kube, namespace: str, gateway: GatewayAPI, pair: Pair, records: list[RouteRecord]) -> None:
         self._kube, self._namespace, self._pair = kube, namespace, pair
         self._names: list[tuple[RouteKind, str]] = [("HTTPRoute", ref.name) for ref in gateway.http_routes or []]
         self._names += [("GRPCRoute", ref.name) for ref in gateway.grpc_routes or []]
+        written = ((record.kind, record.name) for record in records)
+        self._names += [key for key in written if key not in self._names]
         self._routes: dict[tuple[RouteKind, str], Object] = {}
 
     async def observe(self) -> RouteView:
