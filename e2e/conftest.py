@@ -1,0 +1,63 @@
+"""What the tests on a real cluster share: the cluster of `make cluster-up`, the operator in it, a receiver of its events."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+from e2e import install, kubectl, sink
+
+#: Set to leave the operator as it is, for those who work on it.
+AS_IT_IS = "SERINUS_E2E_OPERATOR"
+
+
+@pytest.fixture(scope="session")
+def running() -> None:
+    """A cluster answers."""
+    hint = "run `make cluster-up` first"
+    if not kubectl.KUBECONFIG.exists():
+        pytest.fail(f"there is no cluster: {hint}", pytrace=False)
+    done = kubectl.call("kubectl", "get", "--raw", "/readyz", "--request-timeout=10s", check=False)
+    if done.returncode:
+        pytest.fail(f"the cluster does not answer ({done.stderr.strip()}): {hint}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def operator(running: None) -> None:
+    """The operator leads, sends its events to the sink, and keeps nothing of an earlier run in mind."""
+    kubectl.run("delete", "pod", sink.NAME, "-n", sink.NAMESPACE, "--ignore-not-found", "--now")  # its script may be newer
+    kubectl.apply(*sink.manifest())
+    kubectl.run("wait", "--for=condition=Ready", f"pod/{sink.NAME}", "-n", sink.NAMESPACE, "--timeout=60s")
+    if os.environ.get(AS_IT_IS):
+        return
+    fresh = kubectl.get("deployment", install.RELEASE, install.NAMESPACE) is None
+    install.install(f"events.sinks[0]={sink.URL}")
+    if not fresh:
+        install.restart()  # the image may be newer than its pod
+
+
+@pytest.fixture
+def space(operator: None, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")[:40].strip("-")
+    with kubectl.fresh_namespace(f"e2e-{name}") as made:
+        yield made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure comes with what the cluster had to say."""
+    report = yield
+    name = getattr(item, "funcargs", {}).get("space")
+    if report.when == "call" and report.failed and name:
+        for title, words in (
+            ("objects", ("get", "canaries,releases,deployments,pods,httproutes", "-o", "wide")),
+            ("events", ("get", "events", "--sort-by=.metadata.creationTimestamp")),
+        ):
+            report.sections.append((title, kubectl.run(*words, "-n", name, check=False)))
+        log = kubectl.run("logs", f"deployment/{install.RELEASE}", "-n", install.NAMESPACE, "--tail=400", check=False)
+        report.sections.append(("operator", "\n".join(line for line in log.splitlines() if name in line)[-8000:]))
+    return report
