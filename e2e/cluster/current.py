@@ -40,7 +40,8 @@ def load(wanted: list[Image]) -> None:
     for image in wanted:
         name = references()[image.reference]
         if not images.by_docker(image):
-            run(["docker", "load", "--quiet", "--input", image.archive()])
+            with image.archive() as file:
+                run(["docker", "load", "--quiet", "--input", file])
         run(["docker", "tag", image.reference, name])
         run(["docker", "push", "--quiet", name])
 

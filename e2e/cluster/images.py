@@ -1,6 +1,8 @@
 """The images that the cluster and the tests use: what each is made from, and how it is made."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,39 +22,52 @@ class Image:
     reference: str
     key: Callable[[], str]
     """Stands for everything that the image is made from."""
-    build: Callable[[Path, str], None]
-    """Writes the image, under the reference given, into an archive."""
+    save: Callable[[Path, str, Collection[str]], None]
+    """Writes the image, under the reference given, into an archive; layers of the given digests may be left out."""
     public: str = ""
     """The same program's image in a public registry, if there is one."""
+    cached: bool = True
+    """Whether the archive is to be kept; not if `save` has its own cache of layers."""
 
     @property
     def name(self) -> str:
         """The short name, such as "operator"."""
         return self.reference.partition("/")[2].partition(":")[0]
 
-    def archive(self) -> Path:
-        """Return the image's archive, built if nothing of that content is in the cache."""
+    @contextmanager
+    def archive(self, without: Collection[str] = ()) -> Iterator[Path]:
+        """Give the image's archive, built if nothing of that content is in the cache.
+
+        The layers whose digests are in `without` may be missing from it.
+        """
+        reference = f"docker.io/{self.reference}"
+        if not self.cached:
+            with tempfile.TemporaryDirectory(dir=CACHE, prefix=".archive") as folder:
+                target = Path(folder) / "image.tar"
+                self.save(target, reference, without)
+                yield target
+            return
 
         def build(draft: Path) -> None:
             with part(f"image {self.reference}"):
-                self.build(draft, f"docker.io/{self.reference}")
+                self.save(draft, reference, ())
 
         made = cache.entry(f"images/{self.name}-{self.key()}.tar", build)
         old = sorted(CACHE.glob(f"images/{self.name}-*.tar"), key=lambda file: -file.stat().st_mtime)
         for file in old[KEPT_ARCHIVES:]:
             if file != made:
                 file.unlink(missing_ok=True)
-        return made
+        yield made
 
 
 def _of_go_tool(reference: str, tool: str, public: str = "") -> Image:
-    def build(target: Path, name: str) -> None:
+    def save(target: Path, name: str, _without: Collection[str]) -> None:
         write_image(target, name, {f"/{tool}": tools.go_tools([tool])[tool]}, command=[f"/{tool}"])
 
-    return Image(reference, lambda: tools.key(tool), build, public)
+    return Image(reference, lambda: tools.key(tool), save, public)
 
 
-def _traefik(target: Path, reference: str) -> None:
+def _traefik(target: Path, reference: str, _without: Collection[str]) -> None:
     write_image(target, reference, {"/traefik": tools.traefik()}, command=["/traefik"])
 
 
@@ -61,7 +76,7 @@ IMAGES = (
     _of_go_tool("serinus/pause:1", "pause"),
     Image("serinus/traefik:3.7", lambda: digest(TOOLS_SOURCE / "traefik.txt"), _traefik, "traefik:v3.7"),
     _of_go_tool("serinus/prometheus:3", "prometheus", "prom/prometheus:v3.11.0"),
-    Image("serinus/operator:dev", operator_image.key, operator_image.build),
+    Image("serinus/operator:dev", operator_image.key, operator_image.save, cached=False),
     _of_go_tool("serinus/podinfo:6", "podinfo", "stefanprodan/podinfo:6.9.2"),
     _of_go_tool("serinus/shop:1", "shop"),
 )

@@ -64,4 +64,5 @@ def load(wanted: list[Image]) -> None:
         if how == "pull" and images.by_docker(image):
             run([program, "load", "docker-image", "--name", NAME, image.reference])
         else:
-            run([program, "load", "image-archive", "--name", NAME, image.archive()])
+            with image.archive() as file:
+                run([program, "load", "image-archive", "--name", NAME, file])

@@ -65,7 +65,8 @@ def build(name: str | None) -> None:
     chosen.prepare()
     addons.definitions()
     for image in images.named(list(chosen.images)):
-        image.archive()
+        with image.archive():
+            pass
 
 
 def load_images(names: list[str]) -> None:

@@ -63,9 +63,15 @@ def stop() -> None:
 
 
 def load(wanted: list[images.Image]) -> None:
-    """Bring images into containerd."""
+    """Bring images into containerd; layers that it has are not given to it again."""
+    present = set(ctr("content", "ls", "--quiet").split())
+
+    def import_one(image: images.Image) -> None:
+        with image.archive(without=present) as file:
+            ctr("images", "import", str(file))
+
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda image: ctr("images", "import", str(image.archive())), wanted))
+        list(pool.map(import_one, wanted))
 
 
 def ctr(*words: str) -> str:

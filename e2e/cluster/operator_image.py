@@ -2,9 +2,10 @@
 
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
-from e2e.cluster import cache, tools
+from e2e.cluster import cache, layout, tools
 from e2e.cluster.console import part
 from e2e.cluster.paths import CACHE, ROOT
 from e2e.cluster.run import digest, run
@@ -18,6 +19,8 @@ UNNEEDED = (
     "usr/share/i18n", "usr/lib/*/perl", "usr/lib/*/libperl*", "usr/bin/perl5*", "usr/lib/*/gconv", "usr/share/perl5",
 )  # fmt: skip
 SOURCES = ("Containerfile", "requirements.lock", "pyproject.toml", "LICENSE", "operator")
+LAYOUT = CACHE / "operator-image"
+KEPT_IMAGES = 5
 BUILD_REQUIREMENTS = ("hatchling==1.27.0", "packaging", "pathspec", "pluggy", "trove-classifiers")
 
 
@@ -26,12 +29,21 @@ def key() -> str:
     return digest(_base_key(), *[ROOT / name for name in SOURCES])
 
 
-def build(target: Path, reference: str) -> None:
-    """Build the image into the archive `target`. After a change of the code alone, only the last layer is new."""
+def save(target: Path, reference: str, without: Collection[str] = ()) -> None:
+    """Write the image into the archive `target`, built first if it is not in the cache; see layout.write_archive."""
+    tag = key()
+    with cache.lock("operator-image"):
+        if tag not in layout.tags(LAYOUT):
+            _build(tag)
+            layout.prune(LAYOUT, KEPT_IMAGES)
+        layout.write_archive(LAYOUT, tag, reference, target, without)
+
+
+def _build(tag: str) -> None:
     tools.need_commands(buildah="buildah")
     base = _base_image()
     wheels = _wheels()
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".context") as folder, cache.lock("buildah"):
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".context") as folder:
         context = Path(folder)
         for name in SOURCES:
             source = ROOT / name
@@ -41,13 +53,16 @@ def build(target: Path, reference: str) -> None:
                 shutil.copy(source, context / name)
         readme = ROOT / "README.md"
         (context / "README.md").write_text(readme.read_text() if readme.exists() else "")
-        with part("operator image: layers"):
+        name = "localhost/serinus-operator"
+        with part("operator image: build"):
             _buildah(
                 "build", "--layers", "--pull-never", "--timestamp=0", f"--build-arg=BASE={base}",
-                f"--volume={wheels}:/wheels:ro", f"--tag={reference}", "--file", context / "Containerfile", context,
+                f"--volume={wheels}:/wheels:ro", f"--tag={name}", "--file", context / "Containerfile", context,
             )  # fmt: skip
-        with part("operator image: archive"):
-            _buildah("push", "--quiet", reference, f"docker-archive:{target}:{reference}")
+        with part("operator image: to the cache"):
+            LAYOUT.parent.mkdir(parents=True, exist_ok=True)
+            # Layers that are in the layout already are not written again.
+            _buildah("push", "--quiet", "--disable-compression", name, f"oci:{LAYOUT}:{tag}")
 
 
 def _buildah(*words: str | Path) -> str:
@@ -71,12 +86,11 @@ def _base_key() -> str:
 def _base_image() -> str:
     """Return the name of the image with Debian and its Python in buildah's store; made if it is not there."""
     reference = f"localhost/serinus-base:{_base_key()}"
-    with cache.lock("buildah"):
-        if f"{reference}\n" not in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
-            archive = cache.entry(f"images/base-{_base_key()}.tar", _bootstrap)
-            container = _buildah("from", "scratch").strip()
-            _buildah("add", container, archive, "/")
-            _buildah("commit", "--quiet", "--rm", "--timestamp=0", container, reference)
+    if f"{reference}\n" not in _buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
+        archive = cache.entry(f"images/base-{_base_key()}.tar", _bootstrap)
+        container = _buildah("from", "scratch").strip()
+        _buildah("add", container, archive, "/")
+        _buildah("commit", "--quiet", "--rm", "--timestamp=0", container, reference)
     return reference
 
 
