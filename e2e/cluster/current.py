@@ -15,7 +15,7 @@ def prepare() -> None:
     tools.link(tools.go_tools(tools.CLIENTS))
 
 
-def start(_take_over: bool) -> None:
+def start(_take_over: bool) -> dict[str, str]:
     """Copy the current context's entry of the user's kubeconfig. Raises ClusterError if that cluster does not answer."""
     prepare()
     kubectl = tools.go_tools(["kubectl"])["kubectl"]
@@ -24,6 +24,7 @@ def start(_take_over: bool) -> None:
     KUBECONFIG.write_text(run([kubectl, "config", "view", "--minify", "--flatten", "--raw"]))
     if not ready():
         raise ClusterError("the cluster of the current kubeconfig context does not answer: check `kubectl cluster-info`")
+    return {}
 
 
 def healthy() -> bool:

@@ -20,8 +20,8 @@ def prepare() -> Path:
     return programs["kind"]
 
 
-def start(_take_over: bool) -> None:
-    """Create the cluster. KIND_NODE_IMAGE names the node's image; default: kind's own."""
+def start(_take_over: bool) -> dict[str, str]:
+    """Create the cluster. KIND_NODE_IMAGE names the node's image; default: kind's own. No image is loaded yet."""
     program = prepare()
     try:
         run(["docker", "version"])
@@ -42,6 +42,7 @@ def start(_take_over: bool) -> None:
     ]
     with part("kind create cluster"):
         run([*command, *([f"--image={node_image}"] if node_image else [])])
+    return {}
 
 
 def healthy() -> bool:

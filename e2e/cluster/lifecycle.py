@@ -21,8 +21,11 @@ from e2e.cluster.processes import write_json
 class Kind:
     """A kind of cluster."""
 
-    start: Callable[[bool], None]
-    """Starts it and returns when its nodes are ready; the argument says whether to stop another clone's."""
+    start: Callable[[bool], dict[str, str]]
+    """Starts it and returns, when its nodes are ready, the keys of the images that it has been given already.
+
+    The argument says whether to stop another clone's cluster.
+    """
     healthy: Callable[[], bool]
     prepare: Callable[[], Any]
     """Builds or gets what starting it needs."""
@@ -50,8 +53,8 @@ def up(name: str | None, *, take_over: bool = False) -> None:
         say(f"the {name} cluster runs")
     else:
         with part(f"{name} cluster"):
-            chosen.start(take_over)
-        running = {"cluster": name, "images": {}, "addons": ""}
+            loaded = chosen.start(take_over)
+        running = {"cluster": name, "images": loaded, "addons": ""}
         write_json(RECORD, running)
     load_images([])
     if running.get("addons") != addons.fingerprint():

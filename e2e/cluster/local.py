@@ -22,22 +22,34 @@ SOCKET = STATE / "run" / "containerd.sock"
 AUDITED_NAMESPACE = "serinus-system"
 
 
-def start(take_over: bool = False) -> None:
-    """Start a cluster on this machine and return when its node is ready. Raises ClusterError, with a log to read."""
+def start(take_over: bool = False) -> dict[str, str]:
+    """Start a cluster on this machine and return when its node is ready, and all images are loaded.
+
+    Returns the key of each image by its reference. Raises ClusterError, with a log to read.
+    """
     programs = prepare()
     leftovers.claim(STATE, take_over=take_over)
     addresses = Network.chosen()
-    with part("control plane and node"):
-        addresses.create()
-        os.environ["PATH"] += ":/usr/sbin:/sbin"
-        _start_containerd()
-        _start_control_plane(programs, addresses)
-        wait_for("containerd answers", lambda: ctr("version"), seconds=20)
-        load(images.named(["pause"]))
-        wait_for("the API server is ready", ready, seconds=60)
-        _start_node(programs, addresses)
-        kubectl("apply", "--filename", "-", stdin=_cluster_dns(addresses))
-        wait_for("the node is ready", _node_ready, seconds=60, every=0.2)
+    addresses.create()
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    _start_containerd()
+    wait_for("containerd answers", lambda: ctr("version"), seconds=20)
+    keys = {image.reference: image.key() for image in images.IMAGES}
+    with ThreadPoolExecutor(1) as beside:
+        loading = beside.submit(_load_all)
+        with part("control plane and node"):
+            _start_control_plane(programs, addresses)
+            wait_for("the API server is ready", ready, seconds=60)
+            _start_node(programs, addresses)
+            wait_for("the node is ready", _node_ready, seconds=60, every=0.2)
+        loading.result()
+    kubectl("apply", "--filename", "-", stdin=_cluster_dns(addresses))
+    return keys
+
+
+def _load_all() -> None:
+    with part("images"):
+        load(sorted(images.IMAGES, key=lambda image: image.name != "pause"))
 
 
 def prepare() -> dict[str, Path]:

@@ -20,6 +20,7 @@ UNNEEDED = (
 )  # fmt: skip
 SOURCES = ("Containerfile", "requirements.lock", "pyproject.toml", "LICENSE", "operator")
 LAYOUT = CACHE / "operator-image"
+STORE = CACHE / "buildah"
 KEPT_IMAGES = 5
 BUILD_REQUIREMENTS = ("hatchling==1.27.0", "packaging", "pathspec", "pluggy", "trove-classifiers")
 
@@ -40,43 +41,41 @@ def save(target: Path, reference: str, without: Collection[str] = ()) -> None:
 
 
 def _build(tag: str) -> None:
-    tools.need_commands(buildah="buildah")
+    tools.need_commands(buildah="buildah", skopeo="skopeo")
     base = _base_image()
     wheels = _wheels()
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=".context") as folder:
         context = Path(folder)
-        for name in SOURCES:
-            source = ROOT / name
+        for source in (ROOT / name for name in SOURCES):
             if source.is_dir():
-                shutil.copytree(source, context / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, context / source.name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
-                shutil.copy(source, context / name)
+                shutil.copy(source, context / source.name)
         readme = ROOT / "README.md"
         (context / "README.md").write_text(readme.read_text() if readme.exists() else "")
-        name = "localhost/serinus-operator"
+        built = "localhost/serinus-operator"
         with part("operator image: build"):
             _buildah(
                 "build", "--layers", "--pull-never", "--timestamp=0", f"--build-arg=BASE={base}",
-                f"--volume={wheels}:/wheels:ro", f"--tag={name}", "--file", context / "Containerfile", context,
+                f"--volume={wheels}:/wheels:ro", f"--tag={built}", "--file", context / "Containerfile", context,
             )  # fmt: skip
         with part("operator image: to the cache"):
             LAYOUT.parent.mkdir(parents=True, exist_ok=True)
-            # Layers that are in the layout already are not written again.
-            _buildah("push", "--quiet", "--disable-compression", name, f"oci:{LAYOUT}:{tag}")
+            # Layers that are in the layout already are not written again: so they have to stay uncompressed.
+            store = f"containers-storage:[{_driver()}@{STORE / _driver() / 'root'}+{STORE / _driver() / 'run'}]{built}"
+            words = ("copy", "--quiet", "--insecure-policy", "--dest-oci-accept-uncompressed-layers")
+            run(["skopeo", *words, store, f"oci:{LAYOUT}:{tag}"])
 
 
 def _buildah(*words: str | Path) -> str:
-    driver = "overlay" if overlays() else "vfs"
-    store = CACHE / "buildah" / driver
-    return run(
-        ["buildah", "--root", store / "root", "--runroot", store / "run", "--storage-driver", driver, *words],
-        env={"BUILDAH_ISOLATION": "chroot"},
-    )
+    place = STORE / _driver()
+    options: list[str | Path] = ["--root", place / "root", "--runroot", place / "run", "--storage-driver", _driver()]
+    return run(["buildah", *options, *words], env={"BUILDAH_ISOLATION": "chroot"})
 
 
-def overlays() -> bool:
-    """Whether overlay mounts can be made on the file system of the cache: not if that is an overlay itself."""
-    return run(["stat", "--file-system", "--format=%T", CACHE]).strip() != "overlayfs"
+def _driver() -> str:
+    """An overlay cannot lie on another one (as when this machine is itself a container): copy instead."""
+    return "vfs" if run(["stat", "--file-system", "--format=%T", CACHE]).strip() == "overlayfs" else "overlay"
 
 
 def _base_key() -> str:

@@ -25,6 +25,8 @@ from serinus.rollout.plan import carries, pods_for, way_back
 READINESS_GRACE = timedelta(seconds=10)
 #: How long each weight on the way back is held at most: until the new pods' first requests have been counted.
 RETURN_HOLD = timedelta(seconds=5)
+#: Routers say that they have accepted a route a moment before all of their workers route by it.
+SETTLE = timedelta(milliseconds=250)
 #: How long a step without a duration is held at least.
 STEP_HOLD = timedelta(seconds=3)
 #: A Gateway says that it has accepted a route before its proxies use it: requests were seen on the old weight 0.15 s later.
@@ -352,7 +354,9 @@ def draining(a: _Attempt) -> None:
 def rolling_back(a: _Attempt) -> None:
     """Weight 0 is written at every pass until the router says that it has it."""
     route = a.obs.route
-    if (route.weight == 0 and route.settled) or route.problem == "missing":
+    exposed = a.status.times.first_exposed is not None
+    verified = route.weight == 0 and a.arrived() and (not exposed or a.since(a.status.step_since) >= SETTLE)
+    if verified or route.problem == "missing":
         times = a.status.times
         times.zero_written = times.zero_written or a.now
         if times.first_exposed and not route.by_pods and a.since(times.zero_written) < SETTLE:
