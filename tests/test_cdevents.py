@@ -119,6 +119,11 @@ def types(rel: Release) -> list[str]:
         (release({"firstExposed": 1}, stage="Stepping"), ["deployed"]),
         (promoted(), ["deployed", "upgraded"]),
         (release({"promoted": 9}, outcome="Skipped"), ["upgraded"]),
+        (release({"firstExposed": 1, "promoted": 9}, {"kind": "Restart"}, outcome="Promoted"), []),
+        (
+            release({"firstExposed": 1, "decided": 2, "zeroVerified": 3}, {"kind": "Restart"}, outcome="RolledBack"),
+            ["incident.detected", "rolledback", "incident.resolved"],
+        ),
         (rolled_back(), ["deployed", "incident.detected", "rolledback", "incident.resolved"]),
         (release({"firstExposed": 1, "decided": 2}, outcome="RolledBack"), ["deployed", "incident.detected"]),
         (release({"decided": 2, "zeroVerified": 2}, outcome="RolledBack"), []),

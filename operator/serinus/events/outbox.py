@@ -34,8 +34,8 @@ def owed(release: Release) -> list[OutboxEvent]:
 
     To be stored as ``status.events``. Never drops or changes what is recorded.
 
-    - ``deployed``: its first users reached it.
-    - ``upgraded``: it was promoted.
+    - ``deployed``: its first users reached it (not for a mere restart).
+    - ``upgraded``: it was promoted (likewise).
     - ``incident.detected``, ``incident.resolved``: it was exposed, went back, and there was evidence of harm.
     - ``rolledback``: it was exposed and its traffic is back, whatever the reason.
     """
@@ -69,9 +69,10 @@ def deliverable(release: Release) -> list[OutboxEvent]:
 
 def _due(release: Release) -> Iterator[tuple[EventType, datetime]]:
     status, times = release.status, release.status.times
-    if times.first_exposed is not None:
+    deploys = release.spec.kind != "Restart"  # the same version in new pods: no deployment, though it can fail like one
+    if deploys and times.first_exposed is not None:
         yield "deployed", times.first_exposed
-    if times.promoted is not None and status.outcome not in _WENT_BACK:
+    if deploys and times.promoted is not None and status.outcome not in _WENT_BACK:
         yield "upgraded", times.promoted
     if times.first_exposed is None or status.outcome not in _WENT_BACK:
         return
