@@ -1,0 +1,120 @@
+"""backendRefs: the canary in, its share, and out again, whatever else stands in the route."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serinus.traffic.backends import Pair, has_canary, operations, restored, shares, split, user_weights
+from serinus.traffic.gateway import owners, settled
+
+PAIR = Pair("web", "web-canary", 80, "shop")
+
+
+def ref(name: str, **more: Any) -> dict[str, Any]:
+    return {"group": "", "kind": "Service", "name": name, "port": 80, **more}
+
+
+def apply(rules: list[Any], patch: list[Any]) -> list[Any]:
+    """What the API server does with our patch, tests included."""
+    document = {"spec": {"rules": deepcopy(rules)}}
+    for operation in patch:
+        *path, last = [int(p) if p.isdigit() else p for p in operation["path"].strip("/").split("/")]
+        place: Any = document
+        for part in path:
+            place = place[part]
+        if operation["op"] == "test":
+            assert place[last] == operation["value"]
+        else:
+            place[last] = operation["value"]
+    return document["spec"]["rules"]
+
+
+def test_the_canary_stands_beside_the_service_and_nothing_else_moves() -> None:
+    rules = [
+        {"matches": [{"path": {"value": "/api"}}], "filters": [{"type": "X"}], "backendRefs": [ref("other", weight=1)]},
+        {"backendRefs": [ref("web", weight=1, filters=[{"type": "Y"}])]},
+    ]
+    after = split(rules, PAIR, 10, {})
+    assert after[0] == rules[0]
+    assert after[1]["backendRefs"] == [
+        ref("web", weight=90, filters=[{"type": "Y"}]),
+        ref("web-canary", weight=10, filters=[{"type": "Y"}]),
+    ]
+    assert shares(after, PAIR) == [10]
+
+
+def test_other_backends_keep_their_share() -> None:
+    rules = [{"backendRefs": [ref("old", weight=3), ref("web", weight=1)]}]
+    weights = [r["weight"] for r in split(rules, PAIR, 25, user_weights(rules, PAIR))[0]["backendRefs"]]
+    assert weights == [300, 75, 25]
+
+
+def test_a_weight_that_changes_is_tested_by_name_only() -> None:
+    rules = split([{"backendRefs": [ref("web", weight=1)]}], PAIR, 10, {})
+    patch = operations(rules, split(rules, PAIR, 0, {"0/0": 1}))
+    assert {o["path"] for o in patch if o["op"] == "test"} == {
+        "/spec/rules/0/backendRefs/0/name",
+        "/spec/rules/0/backendRefs/1/name",
+    }
+
+
+def test_nothing_to_change_is_no_request() -> None:
+    rules = split([{"backendRefs": [ref("web", weight=1)]}], PAIR, 10, {})
+    assert operations(rules, split(rules, PAIR, 10, {"0/0": 1})) == []
+
+
+def test_the_same_name_elsewhere_is_not_ours() -> None:
+    for other in (ref("web", namespace="else"), ref("web", kind="Import", group="x"), ref("web", port=81)):
+        other = {**other}
+        assert shares([{"backendRefs": [other]}], PAIR) == []
+
+
+refs = st.builds(
+    lambda name, weight: ref(name, **({} if weight is None else {"weight": weight})),
+    st.sampled_from(["web", "old", "third"]),
+    st.one_of(st.none(), st.integers(0, 1000)),
+)
+
+
+@given(st.lists(st.builds(lambda r: {"backendRefs": r}, st.lists(refs, max_size=4)), max_size=4), st.lists(st.integers(0, 100)))
+def test_whatever_the_route_it_comes_back_as_it_was(rules: list[Any], weights: list[int]) -> None:
+    known = user_weights(rules, PAIR)
+    now = deepcopy(rules)
+    for weight in weights:
+        now = apply(now, operations(now, split(now, PAIR, weight, known)))
+        assert all(share in (weight, 0) for share in shares(now, PAIR)), "0 where the user gave his Service 0"
+    after = apply(now, operations(now, restored(now, PAIR, known)))
+    assert after == rules
+    assert not has_canary(after, PAIR)
+
+
+def test_settled_means_this_generation_everywhere() -> None:
+    def parent(accepted: int, resolved: int, status: str = "True") -> dict[str, Any]:
+        pairs = (("Accepted", accepted), ("ResolvedRefs", resolved))
+        return {"conditions": [{"type": t, "status": status, "observedGeneration": g} for t, g in pairs]}
+
+    def route(*parents: Any) -> dict[str, Any]:
+        return {"metadata": {"generation": 3}, "status": {"parents": list(parents)}}
+
+    assert settled(route(parent(3, 3)))
+    assert not settled(route(parent(3, 2)))
+    assert not settled(route(parent(3, 3), parent(2, 2)))
+    assert not settled(route(parent(3, 3, "False")))
+    assert not settled(route())
+
+
+def test_managed_fields_are_given_back_unless_somebody_wrote_since() -> None:
+    from serinus.api.release import RouteRecord
+
+    user = {"manager": "kubectl", "operation": "Apply", "time": "1"}
+    ours = {"manager": "serinus", "operation": "Update", "time": "2"}
+    router = {"manager": "traefik", "operation": "Update", "subresource": "status", "time": "9"}
+    record = RouteRecord.model_validate({"kind": "HTTPRoute", "name": "web", "weights": {}, "managedFields": [user, router]})
+    assert owners({"metadata": {"managedFields": [ours, router]}}, record) == [user, router]
+    assert owners({"metadata": {"managedFields": [user, router]}}, record) is None, "nothing of ours is left"
+    later = {**user, "time": "5"}
+    assert owners({"metadata": {"managedFields": [later, ours, router]}}, record) is None
