@@ -61,7 +61,7 @@ unit: venv
 e2e: venv ## The tests on a real cluster
 	@$(PY) -m e2e.cluster up
 	$(PY) -m e2e.cluster images
-	.venv/bin/pytest e2e
+	.venv/bin/pytest e2e tests/test_chart.py --durations=10  # the chart again: now there is a helm to try it with
 
 bench: venv ## The figures of the README, measured: prints a table and writes it to bench-results/
 	@$(PY) -m e2e.bench
