@@ -158,7 +158,8 @@ def interrupted(a: _Attempt) -> bool:
 def reverted(a: _Attempt) -> bool:
     """Somebody put the route back: stable traffic is restored; try again a few times, slower each time, and say so."""
     if a.status.route_reverts >= MAX_REVERTS:
-        a.back("Aborted", "RouteConflict", f"the route was put back {MAX_REVERTS} times by somebody else (a GitOps tool?)")
+        times = a.status.route_reverts + 1
+        a.back("Aborted", "RouteConflict", f"the route was put back {times} times by somebody else (a GitOps tool?)")
         return True
     a.status.route_reverts += 1
     a.status.route_reverted_at = a.now
@@ -179,6 +180,9 @@ def preparing(a: _Attempt) -> None:
         a.status.why = "the Deployment is scaled to 0; judging begins when it has pods again"
     elif a.obs.route.problem:
         a.status.why = a.obs.route.problem
+    elif a.obs.route.busy:
+        a.status.stage_since = a.now
+        a.status.why = f"waits until the release of {a.obs.route.busy}, in the same rule of the route, is over"
     elif not route.by_pods and canary.ready < wanted:
         a.status.why = canary.problem or f"canary pods ready: {canary.ready} of {wanted}"
         deadline = parse_duration(a.canary.spec.progress_deadline)
@@ -298,6 +302,8 @@ def paused(a: _Attempt) -> None:
 def promoting(a: _Attempt) -> None:
     """The judged template rolls out natively, while the canary carries what it carried."""
     target = a.obs.target
+    if a.obs.route.reverted:  # the user's Service has the traffic, and its pods become the judged version: leave it so
+        a.status.weight, a.status.step_since = 0, None
     if not target.exists:
         a.back("Aborted", "TargetDeleted", "the Deployment was deleted while the version was promoted")
     elif a.status.outcome != "Skipped" and (a.obs.canary.fault or (a.obs.verdict and a.obs.verdict.kind == "Fail")):

@@ -52,6 +52,8 @@ class RouteView:
     #: Somebody else wrote the routes after us and took the canary out.
     reverted: bool = False
     problem: str = ""
+    #: Another Canary's release is in the same rule; this one begins when that is over.
+    busy: str = ""
     #: The share follows the number of ready pods: there is nothing to write.
     by_pods: bool = False
 

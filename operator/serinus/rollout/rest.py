@@ -113,26 +113,33 @@ def serving(canary: Canary, seen: AtRest, hold: Hold) -> Rest:
 
 
 def differing(canary: Canary, seen: AtRest, hold: Hold, retry: str) -> Rest:
-    """The Deployment holds a template that does not serve."""
+    """The Deployment holds a template that does not serve.
+
+    A label that is missing now is not put back: taking it off is how the glass is broken.
+    """
     last, status = seen.last, canary.status
     same = last is not None and last.revision == seen.revision and last.target_uid == seen.uid
-    if same and last and last.outcome in ("RolledBack", "Aborted") and status.phase in ("RollingBack", "RolledBack"):
+    if same and last and last.outcome in ("RolledBack", "Aborted") and status.phase in ("RollingBack", "RolledBack") and seen.paused:
         if retry == last.name:
-            return Rest("Progressing", "Retry", "retried by hand", Begin("Retry", last.attempt + 1), label=not seen.labelled)
-        return Rest("RolledBack", last.outcome, status.why, label=not seen.labelled)
+            return Rest("Progressing", "Retry", "retried by hand", Begin("Retry", last.attempt + 1))
+        return Rest("RolledBack", last.outcome, status.why)
     if not seen.paused and (not status.target_uid or (same and last and last.outcome == "Skipped")):
-        return Rest("Adopting" if not status.target_uid else "Stable", "RollingOut", "rolling out", label=not seen.labelled)
+        return Rest("Adopting" if not status.target_uid else "Stable", "RollingOut", "rolling out")
     attempt = last.attempt + 1 if last and last.target_uid == seen.uid and last.generation == seen.generation else 1
     if seen.skip:
         why = "the pod template carries serinus.dev/skip"
-        begin = Begin("Deploy", attempt, "Promoting", "Skipped", why)
-        return Rest("Promoting", "Skipped", why, begin, label=not seen.labelled)
+        return Rest("Promoting", "Skipped", why, Begin("Deploy", attempt, "Promoting", "Skipped", why))
     if not seen.paused:
-        anew = bool(status.target_uid) and status.target_uid != seen.uid
-        why = "the Deployment was created anew" if anew else "the Deployment was unpaused by hand"
-        if hold == "policy" and not seen.labelled and not anew:
-            why = "the Deployment had lost the label serinus.dev/canary, so nothing held the new version"
-        begin = Begin("Deploy", attempt, "Promoting", "Skipped", why)
-        return Rest("Promoting", "Skipped", why, begin, label=not seen.labelled)
+        why = unheld(canary, seen, hold)
+        return Rest("Promoting", "Skipped", why, Begin("Deploy", attempt, "Promoting", "Skipped", why))
     kind: Kind = "Restart" if seen.restart_only else "Deploy"
-    return Rest("Progressing", "NewVersion", f"{seen.revision} was applied", Begin(kind, attempt), label=not seen.labelled)
+    return Rest("Progressing", "NewVersion", f"{seen.revision} was applied", Begin(kind, attempt))
+
+
+def unheld(canary: Canary, seen: AtRest, hold: Hold) -> str:
+    """Why a version rolls that nobody judged."""
+    if canary.status.target_uid and canary.status.target_uid != seen.uid:
+        return "the Deployment was created anew"
+    if hold == "policy" and not seen.labelled:
+        return "the Deployment did not carry the label serinus.dev/canary, so nothing held the new version"
+    return "the Deployment was unpaused by hand"

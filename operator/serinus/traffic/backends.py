@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
+
+from serinus.api.base import short_name
 
 Rule = dict[str, Any]
 Ref = dict[str, Any]
@@ -57,6 +60,19 @@ def _percent(service: Ref, canary: Ref) -> int:
 def has_canary(rules: list[Rule], pair: Pair) -> bool:
     """Some entry is ours."""
     return any(pair.is_canary(ref) for _, refs in _backends(rules) for ref in refs)
+
+
+def busy(rules: list[Rule], pair: Pair) -> str:
+    """The Service of another Canary whose release is in the same rule, where ours is not yet; '' when there is none.
+
+    Two releases in one rule would each have to undo the other's arithmetic: the second waits for the first.
+    """
+    for _, refs in _backends(rules):
+        if any(pair.is_service(ref) for ref in refs) and not any(pair.is_canary(ref) for ref in refs):
+            for ref, beside in pairwise(refs):
+                if beside.get("name") == short_name(f"{ref.get('name')}-canary"):
+                    return str(ref["name"])
+    return ""
 
 
 def user_weights(rules: list[Rule], pair: Pair) -> dict[str, int]:

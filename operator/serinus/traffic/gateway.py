@@ -14,7 +14,7 @@ from serinus.api.canary import GatewayAPI
 from serinus.api.release import RouteRecord
 from serinus.kube import FIELD_MANAGER, ROUTES, Conflict, Kube, Object
 from serinus.rollout.observation import RouteView
-from serinus.traffic.backends import Pair, has_canary, operations, restored, shares, split, user_weights
+from serinus.traffic.backends import Pair, busy, has_canary, operations, restored, shares, split, user_weights
 
 RouteKind = Literal["HTTPRoute", "GRPCRoute"]
 
@@ -46,6 +46,7 @@ class GatewayRouter:
             settled=all(settled(route) for route in self._routes.values()),
             restored=not any(has_canary(_rules(route), self._pair) for route in self._routes.values()),
             problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
+            busy=next((name for route in self._routes.values() if (name := busy(_rules(route), self._pair))), ""),
         )
 
     def capture(self, known: list[RouteRecord]) -> list[RouteRecord]:
@@ -69,6 +70,8 @@ class GatewayRouter:
         patches = {}
         for key, route in self._routes.items():
             before = _rules(route)
+            if busy(before, self._pair):
+                continue
             if patch := operations(before, split(before, self._pair, weight, known.get(key, {}))):
                 patches[key] = patch
         results = await asyncio.gather(
@@ -137,7 +140,9 @@ def owners(route: Object, record: RouteRecord) -> list[dict[str, Any]] | None:
     now = route["metadata"].get("managedFields") or []
     if not any(entry.get("manager") == FIELD_MANAGER for entry in now):
         return None
-    before = [entry for entry in record.managed_fields if entry.get("subresource") != "status"]
+    # An entry of ours is another Canary's, from its release in the same route: nobody is to be left with it.
+    kept = (entry for entry in record.managed_fields if entry.get("manager") != FIELD_MANAGER)
+    before = [entry for entry in kept if entry.get("subresource") != "status"]
     times = {(entry.get("manager"), entry.get("operation")): entry.get("time") for entry in before}
     statuses = [entry for entry in now if entry.get("subresource") == "status"]
     for entry in now:
