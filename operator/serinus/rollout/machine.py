@@ -318,7 +318,8 @@ def promoting(a: _Attempt) -> None:
     elif target.rolled_out and not target.paused:
         a.status.times.promoted = a.now
         a.tell("RolledOut", f"the Deployment runs {a.release.spec.revision}")
-        a.go("Returning" if a.status.weight else "Draining", "traffic goes back to the Service, now on the new version")
+        why = "traffic goes back to the Service, now on the new version"
+        a.go("Returning" if a.status.weight else "Draining", a.status.why if a.status.outcome == "Skipped" else why)
     elif not a.status.stuck and a.since(a.status.stage_since) >= parse_duration(a.canary.spec.promotion.deadline):
         a.status.stuck = True
         a.status.why = f"not rolled out after {a.canary.spec.promotion.deadline}: {target.problem or 'see the Deployment'}"
@@ -354,7 +355,8 @@ def draining(a: _Attempt) -> None:
         a.status.times.zero_verified = a.status.times.zero_verified or a.status.step_since
         if a.status.outcome is None:
             a.status.outcome, a.status.reason = "Promoted", "Promoted"
-        a.go("Cleaning", "the canary is removed")
+            a.status.why = f"{a.release.spec.revision} serves all traffic"
+        a.go("Cleaning", a.status.why)
 
 
 def rolling_back(a: _Attempt) -> None:
