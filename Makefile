@@ -50,6 +50,7 @@ lint: venv
 	.venv/bin/lint-imports
 	$(PY) -m serinus.api.crdgen --check
 	$(PY) charts/readme.py --check
+	$(PY) docs/reference.py --check
 	test ! -e operator/__init__.py
 
 types: venv
@@ -75,6 +76,7 @@ crds: venv ## Generate crds/ and the chart's copies from the models
 
 docs: venv ## Generate the reference pages and the chart's README
 	@$(PY) charts/readme.py
+	$(PY) docs/reference.py
 
 lock: venv ## Resolve the dependencies anew
 	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock

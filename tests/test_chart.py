@@ -176,14 +176,21 @@ def test_the_operators_pod():
 
 
 def test_arguments_follow_the_values():
-    assert args() == ["controller", "--log-level=info", "--hold=pause"]
+    assert args() == ["controller", "--log-level=info", "--hold=pause", "--cluster=default"]
     assert args(
-        "prometheus.url=http://p:9090", "events.sinks={http://a,http://b/c}", "admission.force=true", "logLevel=debug"
+        "prometheus.url=http://p:9090",
+        "events.sinks={http://a,http://b/c}",
+        "admission.force=true",
+        "logLevel=debug",
+        "clusterName=west",
+        "namespaces={shop}",
     ) == [
         "controller",
         "--log-level=debug",
         "--hold=policy",
         "--prometheus-url=http://p:9090",
+        "--cluster=west",
+        "--namespace=shop",
         "--sink-url=http://a",
         "--sink-url=http://b/c",
     ]

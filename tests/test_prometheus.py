@@ -302,3 +302,8 @@ async def test_closing_ends_what_is_under_way() -> None:
         await prometheus.close()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+async def test_without_an_address_the_sentence_says_where_to_set_it() -> None:
+    with pytest.raises(MetricError, match=r"prometheus\.url"):
+        await Prometheus("").value("up", datetime.now(UTC))

@@ -57,6 +57,13 @@ def test_skip_goes_out_unjudged_and_is_recorded() -> None:
     assert (begin.stage, begin.outcome) == ("Promoting", "Skipped")
 
 
+def test_the_glass_can_be_broken_after_a_rollback() -> None:
+    held = replace(HELD, labelled=False, last=LAST)
+    assert not rest(held, "RolledBack").label, "else the unpausing that follows would be refused"
+    begin = rest(replace(held, paused=False), "RolledBack").begin
+    assert (begin.outcome, begin.stage) == ("Skipped", "Promoting")
+
+
 @pytest.mark.parametrize("uid", ["u", "another"])
 def test_what_rolls_without_us_is_recorded_as_skipped(uid: str) -> None:
     begin = rest(replace(HELD, paused=False), uid=uid).begin

@@ -114,6 +114,10 @@ class Kube:
         """One object. Raises NotFound."""
         return await self._call("GET", kind.path(namespace, name))
 
+    async def ping(self) -> None:
+        """Asks for the server's version, which anybody may."""
+        await self._call("GET", "/version")
+
     async def find(self, kind: Kind, namespace: str | None, name: str) -> Object | None:
         """One object, or None."""
         try:

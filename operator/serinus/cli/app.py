@@ -20,7 +20,7 @@ class Hold(StrEnum):
 
 @app.command()
 def controller(
-    prometheus_url: Annotated[str, typer.Option(help="Where metrics are asked.")] = "http://prometheus.monitoring.svc:9090",
+    prometheus_url: Annotated[str, typer.Option(help="Where metrics are asked; without it every check on one waits.")] = "",
     sink_url: Annotated[list[str] | None, typer.Option(help="Where CDEvents are posted; may be given several times.")] = None,
     hold: Annotated[
         Hold, typer.Option(help="policy: by the admission policy; pause: by keeping Deployments paused.")

@@ -13,7 +13,7 @@ from serinus.rollout.rest import Hold
 class Config:
     """Every setting; the chart's values map to these."""
 
-    prometheus_url: str = "http://prometheus.monitoring.svc:9090"
+    prometheus_url: str = ""
     sinks: tuple[str, ...] = ()
     hold: Hold = "policy"
     #: Namespaces to watch; none: all.

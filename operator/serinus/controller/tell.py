@@ -65,7 +65,11 @@ class Teller:
             }
             log.log(logging.WARNING if note.type == "Warning" else logging.INFO, note.message, extra={"data": data})
             for about in _subjects(canary, deployment):
-                self._spawn(self._event(about, note, release.metadata.uid, f"{note.reason}/{release.status.step}"))
+                self._spawn(
+                    self._event(
+                        about, note, release.metadata.uid, f"{note.reason}/{release.status.step}/{release.status.route_reverts}"
+                    )
+                )
         if release.status.stage == "Ended":
             self._ended(canary, release)
 

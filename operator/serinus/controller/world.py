@@ -7,7 +7,7 @@ Watches only wake the loop; what it acts on is read here. A stale view is the ro
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from serinus.analysis.pods import judge_pods
@@ -139,6 +139,9 @@ def observation(world: World, release: Release, verdict: Verdict | None, now: da
     fault, _ = judge_pods(world.pods, now.timestamp())
     mine = own is not None and (own["metadata"].get("annotations") or {}).get("serinus.dev/release") == release.metadata.name
     annotations = canary.metadata.annotations
+    # The router had taken our weight, and now no route knows the canary: somebody else wrote them since.
+    gone = world.route.restored and not world.route.by_pods and world.route.problem != "missing"
+    reverted = gone and release.status.weight > 0 and release.status.step_since is not None
     return Observation(
         target=workload.view(world.deployment, release),
         canary=CanaryView(
@@ -148,7 +151,7 @@ def observation(world: World, release: Release, verdict: Verdict | None, now: da
             fault=fault if mine else None,
             problem=workload.problem(own),
         ),
-        route=world.route,
+        route=replace(world.route, reverted=reverted),
         commands=Commands(
             resume=annotations.get(RESUME_ANNOTATION, ""),
             abort=annotations.get(ABORT_ANNOTATION, ""),

@@ -24,7 +24,7 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 from serinus.analysis.counters import Trajectory
-from serinus.metrics.provider import MetricError, MetricRefused, MetricUnreachable, MetricUnusable
+from serinus.metrics.provider import MetricError, MetricMisconfigured, MetricRefused, MetricUnreachable, MetricUnusable
 
 #: Seconds for one question, from asking to the last byte.
 TIMEOUT = 3.0
@@ -132,6 +132,8 @@ class Prometheus:
             done.exception()  # seen, even if everybody who asked has gone
 
     async def _ask(self, ask: Callable[[_Connection], T]) -> T:
+        if not self._url:
+            raise MetricMisconfigured("no Prometheus is configured; set prometheus.url in the chart's values")
         if not self._free.acquire(blocking=False):
             raise MetricUnreachable(f"Prometheus has not answered {THREADS} earlier queries: not asked again until one ends")
         answer: Future[T] = Future()
