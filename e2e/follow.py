@@ -111,6 +111,12 @@ def message(release: Object) -> str:
     return str(next((entry.get("value", "") for entry in env if entry["name"] == "MESSAGE"), ""))
 
 
+def whole(kind: str, name: str, namespace: str) -> Object:
+    """With managedFields, which kubectl keeps to itself unless asked."""
+    found: Object = json.loads(kubectl.run("get", kind, name, "-n", namespace, "-o", "json", "--show-managed-fields"))
+    return found
+
+
 def releases(namespace: str, of: str = "") -> list[Object]:
     """Oldest first; only those of the version whose MESSAGE is `of`, if given."""
     found = kubectl.items("releases", namespace)

@@ -15,8 +15,10 @@ NAME = "checkout"
 
 def shipped(space: str, metric: Object, **analysis: Any) -> None:
     """v2 is on its way, judged by this check alone."""
-    follow.serve(space, replicas=1)
-    kubectl.apply(shop.canary(NAME, space, shop.steps("2s", 50, 100), metrics=[metric], **analysis))
+    follow.serve(space, replicas=1, DRAIN="0s")
+    canary = shop.canary(NAME, space, shop.steps("2s", 50, 100), metrics=[metric], **analysis)
+    canary["spec"] |= {"rollback": {"keepCanaryFor": "1s"}, "promotion": {"drain": "1s"}}
+    kubectl.apply(canary)
     follow.phase(NAME, space, "Stable")
     follow.set_env(space, MESSAGE="v2")
 
@@ -54,7 +56,7 @@ def test_wrong_query_never_passes(space: str) -> None:
 
 
 def test_several_series_are_reported(space: str) -> None:
-    shipped(space, {"name": "depth", "query": "up", "max": 100})
+    shipped(space, {"name": "depth", "query": 'vector(1) or label_replace(vector(2), "a", "b", "", "")', "max": 100})
     held(space, "Error", "series")
 
 

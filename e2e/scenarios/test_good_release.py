@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -50,8 +49,7 @@ def test_good_release(space: str) -> None:
     kubectl.apply(autoscaler(space), budget(space))
     load = follow.Load(space, shop.host(NAME, space))
     load.start()
-    route = kubectl.run("get", "httproute", NAME, "-n", space, "-o", "json", "--show-managed-fields")
-    before = json.loads(route)
+    before = follow.whole("httproute", NAME, space)
     kubectl.apply(shop.canary(NAME, space, shop.steps("3s", 10, 50, 100)))
     follow.phase(NAME, space, "Stable")
 
@@ -83,7 +81,7 @@ def test_good_release(space: str) -> None:
     assert "serinus.dev/promoting" not in (deployment["metadata"].get("annotations") or {})
     for kind in ("deployment", "service", "pdb"):
         assert kubectl.get(kind, f"{NAME}-canary", space) is None, kind
-    after = json.loads(kubectl.run("get", "httproute", NAME, "-n", space, "-o", "json", "--show-managed-fields"))
+    after = follow.whole("httproute", NAME, space)
     assert after["spec"] == before["spec"]
     assert owners(after) == owners(before), "the user's next apply conflicts with nobody"
     assert (kubectl.get("hpa", NAME, space) or {})["spec"]["minReplicas"] == 1, "the floor is given back"

@@ -14,11 +14,11 @@ NAME = "checkout"
 BARE: dict[str, list[Object]] = {"metrics": []}
 
 
-def adopted(space: str, steps: list[Object], replicas: int = 2, **spec: object) -> None:
+def adopted(space: str, steps: list[Object], replicas: int = 2, drain: str = "0s") -> None:
     """v1 serves under a Canary that judges pods alone."""
-    follow.serve(space, replicas=replicas)
+    follow.serve(space, replicas=replicas, DRAIN=drain)
     canary = shop.canary(NAME, space, steps, **BARE, metricsDelay="1s")
-    canary["spec"] |= {"rollback": {"keepCanaryFor": "1s"}, **spec}
+    canary["spec"] |= {"rollback": {"keepCanaryFor": "1s"}, "promotion": {"drain": "1s"}}
     kubectl.apply(canary)
     follow.phase(NAME, space, "Stable")
 
@@ -128,7 +128,7 @@ def test_break_glass(space: str) -> None:
 
 
 def test_canary_deleted_in_mid_release(space: str) -> None:
-    adopted(space, shop.steps("60s", 50), replicas=3)
+    adopted(space, shop.steps("60s", 50), replicas=3, drain="3s")
     load = follow.Load(space, shop.host(NAME, space))
     load.start()
     before = (kubectl.get("httproute", NAME, space) or {})["spec"]

@@ -8,7 +8,7 @@ from e2e.kubectl import Object
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-NAME = "checkout"
+NAME, PAIR = "checkout", ("cart", "stock")
 
 
 def test_without_a_router(space: str) -> None:
@@ -33,8 +33,8 @@ def test_without_a_router(space: str) -> None:
     assert set(answers.summary["n"]) == {"v1 200", "v2 200"}
 
 
-def weights(thing: Object | None) -> list[tuple[str, int]]:
-    return [(ref["name"], ref.get("weight", 1)) for ref in (thing or {})["spec"]["rules"][0]["backendRefs"]]
+def weights(thing: Object | None, rule: int = 0) -> list[tuple[str, int]]:
+    return [(ref["name"], ref.get("weight", 1)) for ref in (thing or {})["spec"]["rules"][rule]["backendRefs"]]
 
 
 def test_grpc_route(space: str) -> None:
@@ -55,36 +55,61 @@ def test_grpc_route(space: str) -> None:
     assert (kubectl.get("grpcroute", NAME, space) or {})["spec"] == before["spec"]
 
 
-def test_two_canaries_share_one_route(space: str) -> None:
-    """One goes out while the other goes back, in the same backendRefs."""
-    pair = ("cart", "stock")
-    for name in pair:
+def pair_of_services(space: str, rules: list[Object], steps: list[Object]) -> Object:
+    """cart and stock, each with a Canary, behind one route; its spec."""
+    for name in PAIR:
         kubectl.apply(shop.deployment(name, space, 1, MESSAGE="v1"), shop.service(name, space))
     route = shop.route("both", space)
-    route["spec"]["rules"] = [{"backendRefs": [{"name": "cart", "port": 80, "weight": 3}, {"name": "stock", "port": 80}]}]
+    route["spec"]["rules"] = rules
     kubectl.apply(route)
-    load = follow.Load(space, shop.host("both", space), rate=50)
-    load.start()
-    before = (kubectl.get("httproute", "both", space) or {})["spec"]
-    for name in pair:
+    for name in PAIR:
         kubectl.run("rollout", "status", f"deployment/{name}", "-n", space, "--timeout=60s")
-        canary = shop.canary(name, space, [{"weight": 50, "duration": "1s"}, {"pause": {}}], metrics=[])
+        canary = shop.canary(name, space, steps, metrics=[])
         canary["spec"]["traffic"]["gatewayAPI"]["httpRoutes"][0]["name"] = "both"
         kubectl.apply(canary)
         follow.phase(name, space, "Stable")
-    for name in pair:
-        follow.set_env(space, name, MESSAGE=f"{name}-v2")
-    found = {name: follow.reached(space, f"{name}-v2", "Paused") for name in pair}
-    shares = dict(weights(kubectl.get("httproute", "both", space)))
-    assert shares["cart"] == shares["cart-canary"] == 3 * shares["stock"] == 3 * shares["stock-canary"], shares
+    return (kubectl.get("httproute", "both", space) or {})["spec"]
 
-    name = found["cart"]["metadata"]["name"]
-    kubectl.run("annotate", "canary", "cart", "-n", space, f"serinus.dev/resume={name}/1")
-    name = found["stock"]["metadata"]["name"]
-    kubectl.run("annotate", "canary", "stock", "-n", space, f"serinus.dev/abort={name}")
+
+def annotate(space: str, name: str, verb: str, value: str) -> None:
+    kubectl.run("annotate", "canary", name, "-n", space, f"serinus.dev/{verb}={value}")
+
+
+def test_two_canaries_side_by_side_in_one_route(space: str) -> None:
+    """One goes out while the other goes back."""
+    path = [{"path": {"type": "PathPrefix", "value": "/stock"}}]
+    rules = [{"matches": path, "backendRefs": [{"name": "stock", "port": 80}]}, {"backendRefs": [{"name": "cart", "port": 80}]}]
+    before = pair_of_services(space, rules, [{"weight": 50, "duration": "1s"}, {"pause": {}}])
+    load = follow.Load(space, shop.host("both", space), rate=50)
+    load.start()
+    for name in PAIR:
+        follow.set_env(space, name, MESSAGE=f"{name}-v2")
+    found = {name: follow.reached(space, f"{name}-v2", "Paused")["metadata"]["name"] for name in PAIR}
+    live = kubectl.get("httproute", "both", space)
+    assert weights(live, 0) == [("stock", 50), ("stock-canary", 50)]
+    assert weights(live, 1) == [("cart", 50), ("cart-canary", 50)]
+    annotate(space, "cart", "resume", f"{found['cart']}/1")
+    annotate(space, "stock", "abort", found["stock"])
     assert follow.ended(space, "cart-v2")["status"]["outcome"] == "Promoted"
     assert follow.ended(space, "stock-v2")["status"]["outcome"] == "Aborted"
-    after = (kubectl.get("httproute", "both", space) or {})["spec"]
-    assert after == before
+    after = follow.whole("httproute", "both", space)
+    assert after["spec"] == before
+    assert "serinus" not in {entry["manager"] for entry in after["metadata"]["managedFields"]}
+    answers = load.stop()
+    assert answers.summary["failed"] == 0, answers.failures
+
+
+def test_two_canaries_in_one_rule_take_turns(space: str) -> None:
+    rules = [{"backendRefs": [{"name": "cart", "port": 80, "weight": 3}, {"name": "stock", "port": 80}]}]
+    before = pair_of_services(space, rules, shop.steps("2s", 50))
+    load = follow.Load(space, shop.host("both", space), rate=50)
+    load.start()
+    for name in PAIR:
+        follow.set_env(space, name, MESSAGE=f"{name}-v2")
+    found = [follow.ended(space, f"{name}-v2") for name in PAIR]
+    assert [release["status"]["outcome"] for release in found] == ["Promoted", "Promoted"]
+    first, second = sorted((follow.times(release) for release in found), key=lambda moments: moments["firstExposed"])
+    assert second["firstExposed"] > first["zeroVerified"]
+    assert (kubectl.get("httproute", "both", space) or {})["spec"] == before
     answers = load.stop()
     assert answers.summary["failed"] == 0, answers.failures
