@@ -7,6 +7,7 @@ can be on a machine at a time. The record in /run says whose it is.
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from e2e.cluster import cache, network
 from e2e.cluster.console import ClusterError, say
-from e2e.cluster.processes import Registry, matching, stop, write_json
+from e2e.cluster.paths import CACHE
+from e2e.cluster.processes import Process, Registry, children, matching, stop, write_json
 from e2e.cluster.run import run
 
 OWNER = Path("/run/serinus-cluster.json")
@@ -45,10 +47,14 @@ def clean(state: Path) -> None:
     """Stop and remove the local cluster that keeps its things in `state`, however much of it is left."""
     registry = Registry(state / "processes.json")
     known = registry.read()
-    # The kubelet first: it would start again whatever is stopped before it.
-    stop([process for name, process in known.items() if name not in ("containerd", "etcd", "kube-apiserver")], seconds=5)
+    # Killed, not asked: nothing of it is kept. The kubelet before the containers, which it would start again.
+    stop(
+        [process for name, process in known.items() if name not in ("containerd", "etcd", "kube-apiserver")],
+        seconds=5,
+        first=signal.SIGKILL,
+    )
     _stop_containers(state)
-    stop(known.values(), seconds=5)
+    stop([*known.values(), *_orphans(state)], seconds=5, first=signal.SIGKILL)
     _unmount(state)
     if _owner() == state or not _owner():
         _remove_network()
@@ -67,7 +73,13 @@ def _owner() -> Path | None:
 
 
 def _alive(state: Path) -> bool:
-    return any(process.alive for process in Registry(state / "processes.json").read().values())
+    processes = Registry(state / "processes.json").read().values()
+    return bool(processes) and all(process.alive for process in processes)
+
+
+def _orphans(state: Path) -> list[Process]:
+    """The cluster's programs that are in no record, as when the folder was removed: known by the paths they were given."""
+    return matching(lambda words: words[0].startswith(f"{CACHE}/") and any(f"{state}/" in word for word in words[1:]))
 
 
 def _stop_containers(state: Path) -> None:
@@ -75,13 +87,14 @@ def _stop_containers(state: Path) -> None:
     tasks = state / "run" / "containerd" / "io.containerd.runtime.v2.task" / "k8s.io"
     identifiers = {folder.name for folder in tasks.iterdir()} if tasks.is_dir() else set()
     shims = matching(lambda words: "containerd-shim" in words[0] and str(state / "run" / "containerd.sock") in words)
-    groups = _control_groups(identifiers)
+    containers = [child for shim in shims for child in children(shim)]
+    groups = _control_groups(identifiers | {name for child in containers for name in _group_names(child)})
     for group in groups:
         with contextlib.suppress(OSError):
             for pid in (group / "cgroup.procs").read_text().split():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
-    stop(shims, seconds=2)
+    stop([*containers, *shims], seconds=2, first=signal.SIGKILL)
     deadline = time.monotonic() + 5
     while groups and time.monotonic() < deadline:
         for group in groups:
@@ -89,6 +102,13 @@ def _stop_containers(state: Path) -> None:
                 group.rmdir()
         groups = [group for group in groups if group.exists()]
         time.sleep(0.02)
+
+
+def _group_names(process: Process) -> set[str]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        text = Path(f"/proc/{process.pid}/cgroup").read_text()
+        return set(re.findall(r":/k8s\.io/([0-9a-f]{64})$", text, re.M))
+    return set()
 
 
 def _control_groups(identifiers: set[str]) -> list[Path]:

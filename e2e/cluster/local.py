@@ -7,18 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
-from e2e.cluster import images, leftovers, network, tools
+from e2e.cluster import containerd, images, leftovers, network, operator_image, tools
 from e2e.cluster.certificates import Authority
 from e2e.cluster.console import ClusterError, part
+from e2e.cluster.containerd import Containerd
 from e2e.cluster.kubectl import kubectl, ready
 from e2e.cluster.network import Network
 from e2e.cluster.paths import AUDIT_LOG, KUBECONFIG, LOGS, MANIFESTS, STATE
 from e2e.cluster.processes import Registry
-from e2e.cluster.run import run, wait_for
+from e2e.cluster.run import wait_for
 
 NODE = "serinus"
 PROCESSES = Registry(STATE / "processes.json")
-SOCKET = STATE / "run" / "containerd.sock"
+ENGINE = Containerd(STATE / "containerd", STATE / "run")
 AUDITED_NAMESPACE = "serinus-system"
 
 
@@ -32,11 +33,14 @@ def start(take_over: bool = False) -> dict[str, str]:
     addresses = Network.chosen()
     addresses.create()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    _start_containerd()
-    wait_for("containerd answers", lambda: ctr("version"), seconds=20)
+    loaded = containerd.copy_store(ENGINE.root)
+    (STATE / "cni").mkdir(exist_ok=True)
+    (STATE / "cni" / "10-serinus.conflist").write_text(addresses.pod_network(STATE / "run" / "addresses"))
+    ENGINE.start(PROCESSES, LOGS / "containerd.log", STATE / "cni")
     keys = {image.reference: image.key() for image in images.IMAGES}
     with ThreadPoolExecutor(1) as beside:
-        loading = beside.submit(_load_all)
+        other = [image for image in images.IMAGES if loaded.get(image.reference) != keys[image.reference]]
+        loading = beside.submit(ENGINE.load, other)
         with part("control plane and node"):
             _start_control_plane(programs, addresses)
             wait_for("the API server is ready", ready, seconds=60)
@@ -47,19 +51,18 @@ def start(take_over: bool = False) -> dict[str, str]:
     return keys
 
 
-def _load_all() -> None:
-    with part("images"):
-        load(sorted(images.IMAGES, key=lambda image: image.name != "pause"))
-
-
 def prepare() -> dict[str, Path]:
     """Return the programs that the cluster is made of, built or installed if they are not there."""
     if platform.system() != "Linux" or os.geteuid() != 0:
         raise ClusterError("the local cluster needs root on Linux: run it as root, or start Docker and take CLUSTER=kind")
-    programs = tools.go_tools([*tools.CLIENTS, *tools.NODE, *tools.SERVED])
+    tools.need_commands(nft="nftables", ip="iproute2", openssl="openssl", mount="mount", buildah="buildah", skopeo="skopeo")
+    with ThreadPoolExecutor(1) as beside:  # the compiler does not keep the disk and the network busy
+        image = beside.submit(operator_image.prepare)
+        programs = tools.go_tools([*tools.CLIENTS, *tools.NODE, *tools.SERVED])
+        image.result()
     tools.link({name: programs[name] for name in tools.CLIENTS})
-    tools.need_commands(nft="nftables", ip="iproute2", openssl="openssl", mount="mount")
     tools.unpacked_packages()
+    containerd.store()
     return programs
 
 
@@ -75,63 +78,8 @@ def stop() -> None:
 
 
 def load(wanted: list[images.Image]) -> None:
-    """Bring images into containerd; layers that it has are not given to it again."""
-    present = set(ctr("content", "ls", "--quiet").split())
-
-    def import_one(image: images.Image) -> None:
-        with image.archive(without=present) as file:
-            ctr("images", "import", str(file))
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(import_one, wanted))
-
-
-def ctr(*words: str) -> str:
-    """Run containerd's own client."""
-    program = tools.unpacked_packages() / "usr" / "bin" / "ctr"
-    return run([program, "--address", SOCKET, "--namespace", "k8s.io", *words], timeout=120)
-
-
-def _start_containerd() -> None:
-    unpacked = tools.unpacked_packages()
-    configuration = STATE / "containerd.toml"
-    plugin = "io.containerd.grpc.v1.cri"
-    configuration.write_text(f"""version = 2
-root = "{STATE / "containerd"}"
-state = "{STATE / "run" / "containerd"}"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper"]
-[grpc]
-address = "{SOCKET}"
-[plugins."{plugin}"]
-sandbox_image = "docker.io/serinus/pause:1"
-restrict_oom_score_adj = true
-disable_apparmor = true
-netns_mounts_under_state_dir = true
-stream_server_address = "127.0.0.1"
-[plugins."{plugin}".containerd]
-snapshotter = "{_snapshotter()}"
-[plugins."{plugin}".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-[plugins."{plugin}".containerd.runtimes.runc.options]
-SystemdCgroup = false
-[plugins."{plugin}".cni]
-bin_dir = "{unpacked / "usr" / "lib" / "cni"}"
-conf_dir = "{STATE / "cni"}"
-""")
-    paths = f"{unpacked / 'usr' / 'bin'}:{unpacked / 'usr' / 'sbin'}:{os.environ['PATH']}"
-    PROCESSES.start(
-        "containerd",
-        [unpacked / "usr" / "bin" / "containerd", "--config", configuration],
-        log=LOGS / "containerd.log",
-        env={"PATH": paths},
-    )
-
-
-def _snapshotter() -> str:
-    """An overlay cannot lie on another one (as when this machine is itself a container): copy instead."""
-    kind = run(["stat", "--file-system", "--format=%T", STATE]).strip()
-    return "native" if kind == "overlayfs" else "overlayfs"
+    """Bring images into the cluster."""
+    ENGINE.load(wanted)
 
 
 def _start_control_plane(programs: dict[str, Path], addresses: Network) -> None:
@@ -198,8 +146,6 @@ def _start_control_plane(programs: dict[str, Path], addresses: Network) -> None:
 def _start_node(programs: dict[str, Path], addresses: Network) -> None:
     authority = Authority(STATE / "certificates")
     server = f"https://{addresses.node}:6443"
-    (STATE / "cni").mkdir(exist_ok=True)
-    (STATE / "cni" / "10-serinus.conflist").write_text(addresses.pod_network(STATE / "run" / "addresses"))
     empty = STATE / "resolv.conf"
     empty.touch()
     kubelet = {
@@ -210,7 +156,7 @@ def _start_node(programs: dict[str, Path], addresses: Network) -> None:
             "x509": {"clientCAFile": str(authority.certificate)}, "webhook": {"enabled": True}, "anonymous": {"enabled": False}
         },
         "authorization": {"mode": "Webhook"},
-        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "containerRuntimeEndpoint": f"unix://{ENGINE.socket}",
         "clusterDNS": [addresses.dns],
         "clusterDomain": "cluster.local",
         "resolvConf": str(empty),
@@ -219,6 +165,7 @@ def _start_node(programs: dict[str, Path], addresses: Network) -> None:
         "staticPodPath": "",
         "maxPods": 110,
         "healthzPort": 0,
+        "makeIPTablesUtilChains": False,
         # What a machine that is itself a container, or has version 1 of cgroups, does not allow or lacks:
         "failCgroupV1": False,
         "failSwapOn": False,

@@ -30,14 +30,19 @@ def key() -> str:
     return digest(_base_key(), *[ROOT / name for name in SOURCES])
 
 
-def save(target: Path, reference: str, without: Collection[str] = ()) -> None:
-    """Write the image into the archive `target`, built first if it is not in the cache; see layout.write_archive."""
+def prepare() -> str:
+    """Build the image if it is not in the cache, and return its tag in the cache's layout."""
     tag = key()
     with cache.lock("operator-image"):
         if tag not in layout.tags(LAYOUT):
             _build(tag)
             layout.prune(LAYOUT, KEPT_IMAGES)
-        layout.write_archive(LAYOUT, tag, reference, target, without)
+    return tag
+
+
+def save(target: Path, reference: str, without: Collection[str] = ()) -> None:
+    """Write the image into the archive `target`, built first if it is not in the cache; see layout.write_archive."""
+    layout.write_archive(LAYOUT, prepare(), reference, target, without)
 
 
 def _build(tag: str) -> None:

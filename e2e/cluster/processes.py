@@ -99,6 +99,16 @@ def matching(wanted: Callable[[list[str]], bool]) -> list[Process]:
     return found
 
 
+def children(parent: Process) -> list[Process]:
+    """Return the running processes that this one is the parent of."""
+    try:
+        threads = list(Path(f"/proc/{parent.pid}/task").iterdir())
+        pids = [pid for thread in threads for pid in (thread / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [child for pid in pids if (child := Process.of(int(pid)))]
+
+
 def write_json(file: Path, content: object) -> None:
     """Write a JSON file such that a reader sees the old content or the new, never half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -131,7 +131,8 @@ def _go_build(names: list[str]) -> None:
             (Path(folder) / built).replace(target)
 
 
-GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
+# GOGC is the compiler's own: a third less work for more memory (some 2 GB).
+GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off", "GOGC": "400"}
 
 
 def module_version(module: str) -> str:
