@@ -51,6 +51,8 @@ class Teller:
         spec = release.spec
         images = ", ".join(spec.images)
         message = f"{spec.revision} ({images}) is held and gets traffic step by step; {spec.serving_revision} serves"
+        if release.status.outcome == "Skipped":
+            message = f"{spec.revision} ({images}) goes out without judgement: {release.status.why}"
         self.notes(canary, release, deployment, [Note("NewVersion", message)])
 
     def notes(self, canary: Canary, release: Release, deployment: Object | None, notes: list[Note]) -> None:
