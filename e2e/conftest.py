@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from e2e import install, kubectl, sink
 
-#: Set to leave the operator as it is, for those who work on it.
+#: Set to leave the operator and the sink as they are.
 AS_IT_IS = "SERINUS_E2E_OPERATOR"
 
 
@@ -25,18 +25,22 @@ def running() -> None:
         pytest.fail(f"the cluster does not answer ({done.stderr.strip()}): {hint}", pytrace=False)
 
 
-@pytest.fixture(scope="session")
-def operator(running: None) -> None:
-    """The operator leads, sends its events to the sink, and keeps nothing of an earlier run in mind."""
+def prepare() -> None:
+    """The operator leads, has the newest image, and sends its events to the sink."""
     kubectl.run("delete", "pod", sink.NAME, "-n", sink.NAMESPACE, "--ignore-not-found", "--now")  # its script may be newer
     kubectl.apply(*sink.manifest())
     kubectl.run("wait", "--for=condition=Ready", f"pod/{sink.NAME}", "-n", sink.NAMESPACE, "--timeout=60s")
-    if os.environ.get(AS_IT_IS):
-        return
     fresh = kubectl.get("deployment", install.RELEASE, install.NAMESPACE) is None
     install.install(f"events.sinks[0]={sink.URL}")
     if not fresh:
-        install.restart()  # the image may be newer than its pod
+        install.restart()
+
+
+@pytest.fixture(scope="session")
+def operator(running: None) -> None:
+    """As `prepare` makes it."""
+    if not os.environ.get(AS_IT_IS):
+        prepare()
 
 
 @pytest.fixture

@@ -97,12 +97,12 @@ def test_good_release(space: str) -> None:
 
 def test_the_users_own_tools_work_after_a_release(space: str) -> None:
     """Server-side apply of the route and of the Deployment, by the manager that made them."""
-    things = (shop.deployment(NAME, space, MESSAGE="v1"), shop.service(NAME, space), shop.route(NAME, space))
+    things = (shop.deployment(NAME, space, 2, MESSAGE="v1", DRAIN="0s"), shop.service(NAME, space), shop.route(NAME, space))
     kubectl.apply(*things, server_side=True)
     kubectl.run("rollout", "status", f"deployment/{NAME}", "-n", space, "--timeout=60s")
-    kubectl.apply(shop.canary(NAME, space, shop.steps("1s", 50, 100), metrics=[]))
+    kubectl.apply(shop.canary(NAME, space, shop.steps("1s", 50, 100), metrics=[], metricsDelay="1s"))
     follow.phase(NAME, space, "Stable")
     for version in ("v2", "v3"):
-        kubectl.apply(shop.deployment(NAME, space, MESSAGE=version), *things[1:], server_side=True)
+        kubectl.apply(shop.deployment(NAME, space, 2, MESSAGE=version, DRAIN="0s"), *things[1:], server_side=True)
         assert follow.ended(space, version)["status"]["outcome"] == "Promoted"
         follow.phase(NAME, space, "Stable")
