@@ -12,10 +12,21 @@ export KUBECONFIG_FILE := $(CURDIR)/.cluster/kubeconfig
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
-.venv/.installed: requirements-dev.lock pyproject.toml
-	@python3 -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# uv makes the environment in a second once its cache is warm; it is itself kept by version, outside the clone.
+UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.lock)
+UV_HOME := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serinus/uv-$(UV_VERSION)
+UV := $(UV_HOME)/bin/uv
+
+$(UV):
+	@rm -rf $(UV_HOME)
+	python3 -m venv $(UV_HOME)
+	awk '/^uv==/ { on = 1 } /^[a-z]/ && !/^uv==/ { on = 0 } on' requirements-dev.lock > $(UV_HOME)/uv.lock
+	$(UV_HOME)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(UV_HOME)/uv.lock
+
+.venv/.installed: requirements-dev.lock pyproject.toml | $(UV)
+	@[ -x .venv/bin/python ] || $(UV) venv --quiet --seed --python $$(command -v python3) .venv
+	$(UV) pip sync --quiet --python .venv/bin/python --require-hashes requirements-dev.lock
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 venv: .venv/.installed ## The locked tools and dependencies, in .venv
@@ -79,8 +90,8 @@ docs: venv ## Generate the reference pages and the chart's README
 	$(PY) docs/reference.py
 
 lock: venv ## Resolve the dependencies anew
-	@.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
-	.venv/bin/uv pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
+	@$(UV) pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(UV) pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
 
 clean: cluster-down ## Also the virtual environment
 	@rm -rf .venv .build
