@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -33,9 +34,11 @@ def held(space: str, verdict: str, word: str) -> Object:
 
     found: Object = kubectl.until(f"MetricsAvailable says {verdict}", look, timeout=30)
     assert word in found["message"], found
+    begun = follow.seconds(follow.releases(space, "v2")[-1]["status"]["steps"][0]["at"])
+    kubectl.until("its step's 2 s are over, and 3 more", lambda: time.time() > begun + 5)
     release = follow.releases(space, "v2")[-1]
     assert follow.stage(release) == "Stepping"
-    assert [step["weight"] for step in release["status"]["steps"]] == [50], "past its 2 s, and still there"
+    assert [step["weight"] for step in release["status"]["steps"]] == [50]
     return found
 
 
