@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from kubernetes import config
 
 ROOT = Path(__file__).parent.parent
 CLUSTER = ROOT / ".cluster"
@@ -51,17 +55,55 @@ def apply(*objects: Object, server_side: bool = False) -> str:
     return run("apply", *(["--server-side"] if server_side else []), "-f", "-", stdin=body)
 
 
+#: Reads are made in this process: a kubectl for each look of a waiting test would take the machine's time from what it waits for.
+_PATHS = {
+    "canary": "apis/serinus.dev/v1alpha1/{}/canaries",
+    "release": "apis/serinus.dev/v1alpha1/{}/releases",
+    "deployment": "apis/apps/v1/{}/deployments",
+    "replicaset": "apis/apps/v1/{}/replicasets",
+    "pod": "api/v1/{}/pods",
+    "service": "api/v1/{}/services",
+    "event": "api/v1/{}/events",
+    "httproute": "apis/gateway.networking.k8s.io/v1/{}/httproutes",
+    "grpcroute": "apis/gateway.networking.k8s.io/v1/{}/grpcroutes",
+    "hpa": "apis/autoscaling/v2/{}/horizontalpodautoscalers",
+    "pdb": "apis/policy/v1/{}/poddisruptionbudgets",
+}
+_ALIASES = {"canaries": "canary", "deploy": "deployment"}
+_clients = threading.local()
+
+
+def _read(path: str) -> Object | None:
+    """One GET at the API server, with the kubeconfig's identity; None for 404."""
+    if not hasattr(_clients, "client"):
+        _clients.client = config.new_client_from_config(str(KUBECONFIG))
+    client = _clients.client
+    headers = {"Accept": "application/json"}
+    request = client.param_serialize(method="GET", resource_path=path, header_params=headers, auth_settings=["BearerToken"])
+    response = client.call_api(*request, _request_timeout=30)
+    response.read()
+    if response.status == 404:
+        return None
+    if response.status != 200:
+        raise Failed(f"GET {path}: {response.status} {response.data[:300]!r}")
+    found: Object = json.loads(response.data)
+    return found
+
+
+def _path(kind: str, namespace: str) -> str:
+    name = _ALIASES.get(kind, kind)
+    return "/" + _PATHS[name if name in _PATHS else name.removesuffix("s")].format(f"namespaces/{namespace}")
+
+
 def get(kind: str, name: str, namespace: str) -> Object | None:
     """None where there is none."""
-    text = run("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
-    found: Object | None = json.loads(text) if text.strip() else None
-    return found
+    return _read(f"{_path(kind, namespace)}/{name}")
 
 
 def items(kind: str, namespace: str, selector: str = "") -> list[Object]:
-    text = run("get", kind, "-n", namespace, "-o", "json", *(["-l", selector] if selector else []))
-    found: list[Object] = json.loads(text)["items"]
-    return found
+    """Those that the label selector matches."""
+    found = _read(_path(kind, namespace) + (f"?labelSelector={quote(selector)}" if selector else ""))
+    return list((found or {}).get("items") or [])
 
 
 def until(what: str, look: Callable[[], Any], timeout: float = 60.0, every: float = 0.2) -> Any:
