@@ -64,7 +64,7 @@ def test_several_series_are_reported(space: str) -> None:
 
 
 def test_no_data_holds_or_fails_as_the_spec_says(space: str) -> None:
-    shipped(space, {"name": "depth", "query": "no_such_metric", "max": 100}, noData="fail", noDataAfter="8s")
+    shipped(space, {"name": "depth", "query": "no_such_metric", "max": 100}, noData="fail", noDataAfter="12s")
     held(space, "NoData", "depth")
     release = follow.ended(space, "v2")
     assert release["status"]["outcome"] == "RolledBack", release["status"]
