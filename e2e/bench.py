@@ -25,11 +25,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from e2e import install, kubectl, shop
-from e2e.measure import Object, Shop, epoch, spread
+from e2e import follow, install, kubectl, shop
+from e2e.kubectl import Object
 
 RESULTS = kubectl.ROOT / "bench-results"
 BAD = {"FAIL_RATE": "0.3333"}
+NAME = "checkout"
 
 
 def scrape(seconds: int) -> None:
@@ -37,32 +38,56 @@ def scrape(seconds: int) -> None:
     subprocess.run([sys.executable, "-m", "e2e.cluster", "scrape-interval", f"{seconds}s"], check=True, cwd=kubectl.ROOT)
 
 
+def spread(values: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def open_shop(space: str, steps: list[Object], seconds: float, rate: float = 100, replicas: int = 3, **env: str) -> follow.Load:
+    """A shop that serves, adopted by a Canary, under load."""
+    follow.serve(space, NAME, replicas, **env)
+    kubectl.apply(shop.canary(NAME, space, steps))
+    follow.phase(NAME, space, "Stable")
+    load = follow.Load(space, shop.host(NAME, space), rate, seconds)
+    load.start()
+    return load
+
+
+def shipped(space: str, replicas: int = 3, timeout: float = 150, **env: str) -> Object:
+    """Ships a version, as a pipeline applies it; returns its Release, ended."""
+    kubectl.apply(shop.deployment(NAME, space, replicas, **env))
+    return follow.ended(space, env["MESSAGE"], timeout)
+
+
+def first_traffic(answers: follow.Answers, message: str, since: float) -> float:
+    """When the first request went to that version: answered by it, or failed after `since`. Seconds since the epoch."""
+    times = [start for start, _ in answers.failed(since)]
+    return min([*times, *([answers.first[message]] if message in answers.first else [])])
+
+
 def bad(seconds: int, runs: int) -> Object:
-    """Half of the runs in a new shop, whose counters are new; the others after them in the same, whose counters are known."""
+    """Each run in a new shop, whose counters are new, and then once more in the same, whose counters are known."""
     scrape(seconds)
     rows: list[Object] = []
     for number in range(runs):
         with kubectl.fresh_namespace(f"bench-bad-{number}") as space:
-            place = Shop(space)
-            place.open(shop.steps("30s", 10, 100), MESSAGE="v1")
-            place.load(90)
+            load = open_shop(space, shop.steps("30s", 10, 100), 110, MESSAGE="v1")
             for counters in ("new", "known"):
-                release = place.shipped(90, MESSAGE=f"bad-{counters}", **BAD)
-                times, seen = release["status"]["times"], place.traffic()
-                began = seen.reached(f"bad-{counters}", epoch(times["firstExposed"]) - 0.05)
-                rows.append(
-                    {
-                        "counters": counters,
-                        "outcome": release["status"]["outcome"],
-                        "seconds": epoch(times["zeroVerified"]) - began,
-                        "failed": seen.failed(began),
-                        "failed_after": seen.failed(epoch(times["zeroVerified"])),
-                        "decided_to_zero": epoch(times["zeroVerified"]) - epoch(times["decided"]),
-                    }
-                )
-                print(f"   bad, scrape {seconds} s, counters {counters}: {rows[-1]}", flush=True)
-                place.ship(MESSAGE="v1")
-                place.settled("Stable", 60)
+                release = shipped(space, MESSAGE=f"bad-{counters}", **BAD)
+                times, seen = follow.times(release), load.answers()
+                began = first_traffic(seen, f"bad-{counters}", times["firstExposed"])
+                row = {
+                    "counters": counters,
+                    "outcome": release["status"]["outcome"],
+                    "seconds": round(times["zeroVerified"] - began, 2),
+                    "failed": len(seen.failed(began)),
+                    "failed_after": len(seen.failed(times["zeroVerified"])),
+                    "decided_to_zero": round(times["zeroVerified"] - times["decided"], 2),
+                }
+                rows.append(row)
+                print(f"   bad, scrape {seconds} s: {row}", flush=True)
+                kubectl.apply(shop.deployment(NAME, space, MESSAGE="v1"))
+                follow.phase(NAME, space, "Stable")
     result: Object = {"scrape_seconds": seconds, "runs": rows}
     for counters in ("new", "known"):
         some = [row for row in rows if row["counters"] == counters]
@@ -81,22 +106,16 @@ def good() -> Object:
     """One good release under load, promotion included."""
     scrape(5)
     with kubectl.fresh_namespace("bench-good") as space:
-        place = Shop(space)
-        place.open(shop.steps("10s", 10, 25, 50, 100), MESSAGE="v1")
-        place.load(110)
-        release = place.shipped(110, MESSAGE="v2")
-        times = release["status"]["times"]
-        kubectl.run("-n", space, "wait", f"pod/load-{place.name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
-        seen = place.traffic()
-        last_step_ended = epoch(times["unpaused"])
-        left = kubectl.items("pods", space, "serinus.dev/role=canary")
+        load = open_shop(space, shop.steps("10s", 10, 25, 50, 100), 180, MESSAGE="v1")
+        release = shipped(space, MESSAGE="v2")
+        times, answers = follow.times(release), load.stop()
         return {
             "outcome": release["status"]["outcome"],
-            "requests": seen.requests,
-            "failed": len(seen.failures),
-            "last_step_to_canary_gone_seconds": epoch(times["ended"]) - last_step_ended,
-            "canary_pods_left": len(left),
-            "whole_release_seconds": epoch(times["ended"]) - epoch(release["spec"]["requestedAt"]),
+            "requests": answers.summary["requests"],
+            "failed": len(answers.failures),
+            "last_step_to_canary_gone_seconds": times["ended"] - times["unpaused"],
+            "canary_pods_left": len(kubectl.items("pods", space, "serinus.dev/role=canary")),
+            "whole_release_seconds": times["ended"] - times["requested"],
         }
 
 
@@ -106,10 +125,10 @@ def quiet(releases: int = 20, side_by_side: int = 4) -> Object:
 
     def some(number: int) -> list[Object]:
         with kubectl.fresh_namespace(f"bench-quiet-{number}") as space:
-            place = Shop(space, replicas=2, rate=50)
-            place.open(shop.steps("10s", 10, 50, 100), MESSAGE="v0", FAIL_RATE="0.001")
-            place.load(80 * releases / side_by_side)
-            return [place.shipped(150, MESSAGE=f"v{n + 1}", FAIL_RATE="0.001") for n in range(releases // side_by_side)]
+            steps = shop.steps("10s", 10, 50, 100)
+            open_shop(space, steps, 120 * releases / side_by_side, rate=50, replicas=2, MESSAGE="v0", FAIL_RATE="0.001")
+            each = range(1, releases // side_by_side + 1)
+            return [shipped(space, 2, MESSAGE=f"v{version}", FAIL_RATE="0.001") for version in each]
 
     with ThreadPoolExecutor(side_by_side) as pool:
         ended = [release for batch in pool.map(some, range(side_by_side)) for release in batch]
@@ -125,29 +144,27 @@ def quiet(releases: int = 20, side_by_side: int = 4) -> Object:
 def crash() -> Object:
     """A version that crashes at start."""
     with kubectl.fresh_namespace("bench-crash") as space:
-        place = Shop(space)
-        place.open(shop.steps("10s", 10, 100), MESSAGE="v1")
-        place.load(40)
-        place.ship(MESSAGE="crash", CRASH="true")
+        load = open_shop(space, shop.steps("10s", 10, 100), 90, MESSAGE="v1")
+        kubectl.apply(shop.deployment(NAME, space, MESSAGE="crash", CRASH="true"))
 
-        def crashed() -> str | None:
+        def crashed() -> float | None:
             for pod in kubectl.items("pods", space, "serinus.dev/role=canary"):
                 for status in pod.get("status", {}).get("containerStatuses") or []:
                     ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
                     if status["restartCount"] >= 1 and ended:
-                        return str(ended["finishedAt"])
+                        return follow.seconds(ended["finishedAt"])
             return None
 
-        second = kubectl.until("the second crash", crashed, 60, every=0.1)
-        release = place.release(60)
-        times, seen = release["status"]["times"], place.traffic()
+        second: float = kubectl.until("the second crash", crashed, 60, every=0.1)
+        release = follow.ended(space, "crash")
+        times, answers = follow.times(release), load.stop()
         return {
             "outcome": release["status"]["outcome"],
-            "second_crash_to_decision_seconds": epoch(times["decided"]) - epoch(second),
-            "requested_to_decision_seconds": epoch(times["decided"]) - epoch(release["spec"]["requestedAt"]),
-            "requests_that_reached_it": sum(n for key, n in seen.counts.items() if key.startswith("crash")),
-            "failed_requests": len(seen.failures),
-            "exposed": times.get("firstExposed") is not None,
+            "second_crash_to_decision_seconds": times["decided"] - second,
+            "requested_to_decision_seconds": times["decided"] - times["requested"],
+            "requests_that_reached_it": int("crash" in answers.first),
+            "failed_requests": len(answers.failures),
+            "exposed": "firstExposed" in times,
         }
 
 
