@@ -23,7 +23,7 @@ PHASES: dict[Stage, Phase] = {
     "Returning": "Promoting",
     "Draining": "Promoting",
     "RollingBack": "RollingBack",
-    "Keeping": "RollingBack",
+    "Keeping": "RolledBack",
 }
 
 
@@ -127,11 +127,13 @@ def brief(why: str, limit: int = 72) -> str:
 
 def _in_release(status: CanaryStatus, canary: Canary, release: Release) -> None:
     spec, now = release.spec, release.status
-    outcome_phase: Phase = "RollingBack" if now.outcome in ("RolledBack", "Aborted") else "Promoting"
-    status.phase = PHASES.get(now.stage, outcome_phase)
-    if now.stage == "Ended":
-        failed = now.outcome == "RolledBack" or now.reason in ("AbortedByUser", "RouteConflict")
-        status.phase = "RolledBack" if failed else "Stable"
+    failed = now.outcome == "RolledBack" or now.reason in ("AbortedByUser", "RouteConflict")
+    going: Phase = "Promoting" if now.outcome in ("Promoted", "Skipped") else "RollingBack"
+    status.phase = "RolledBack" if failed else PHASES.get(now.stage, going)
+    if now.stage == "RollingBack":
+        status.phase = "RollingBack"
+    elif now.stage == "Ended" and not failed:
+        status.phase = "Stable"
     if canary.metadata.deletion_timestamp is not None:
         status.phase = "Terminating"
     status.release, status.why = release.metadata.name, brief(now.why)

@@ -25,8 +25,6 @@ from serinus.rollout.plan import carries, pods_for, way_back
 READINESS_GRACE = timedelta(seconds=10)
 #: How long each weight on the way back is held at most: until the new pods' first requests have been counted.
 RETURN_HOLD = timedelta(seconds=5)
-#: Routers say that they have accepted a route a moment before all of their workers route by it.
-SETTLE = timedelta(milliseconds=250)
 #: How long a step without a duration is held at least.
 STEP_HOLD = timedelta(seconds=3)
 #: A Gateway says that it has accepted a route before its proxies use it: requests were seen on the old weight 0.15 s later.
@@ -395,7 +393,13 @@ def keeping(a: _Attempt) -> None:
 
 def cleaning(a: _Attempt) -> None:
     """Ends when the user's objects are as they were and nothing of ours is left."""
-    undone = not a.status.undo or a.obs.target.template != "held" or not a.obs.target.exists
+    target = a.obs.target
+    undone = not a.status.undo or target.template != "held" or not target.exists
+    if a.status.outcome == "Skipped" and not a.status.times.promoted and target.template == "held" and not target.paused:
+        waited = a.since(a.status.stage_since) >= parse_duration(a.canary.spec.promotion.deadline)
+        if target.exists and not target.rolled_out and not waited:
+            return
+        a.status.times.promoted = a.now if target.rolled_out else None
     if a.obs.route.restored and a.obs.canary.gone and undone:
         a.status.times.ended = a.now
         if a.status.outcome == "Promoted":
