@@ -46,7 +46,7 @@ def spread(values: list[float]) -> str:
 def open_shop(space: str, steps: list[Object], seconds: float, rate: float = 100, replicas: int = 3, **env: str) -> follow.Load:
     """A shop that serves, adopted by a Canary, under load."""
     follow.serve(space, NAME, replicas, **env)
-    kubectl.apply(shop.canary(NAME, space, steps))
+    kubectl.apply(shop.canary(NAME, space, steps, interval="500ms"))
     follow.phase(NAME, space, "Stable")
     load = follow.Load(space, shop.host(NAME, space), rate, seconds)
     load.start()

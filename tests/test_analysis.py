@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serinus.analysis.counters import Trajectory, first_increase_at, increase
+from serinus.analysis.counters import Trajectory, first_increase_at, increase, last_seen
 from serinus.analysis.finding import Finding, error, percent
 from serinus.analysis.pods import PATIENCE, judge_pods
 from serinus.analysis.thresholds import LimitCheck, RatioCheck, harm_evidence, judge_limit, judge_ratio
@@ -402,3 +402,14 @@ def test_the_sentence_names_what_a_person_looks_for() -> None:
 
 def test_odd_objects_are_not_a_fault() -> None:
     assert judge_pods([{}, {"metadata": None, "status": {"containerStatuses": None}}, pod({"name": "x"})], BORN) == (None, None)
+
+
+def test_a_series_that_ended_while_its_source_answered_is_another_one_when_it_returns() -> None:
+    """A gateway forgets a backend that is taken out of the route, and counts from zero when it comes back."""
+    old_then_new = Trajectory(((80.0, 10.0), (103.0, 12.0), (108.0, 15.0)))
+    serving = Trajectory(((80.0, 500.0), (99.0, 900.0), (103.0, 950.0)))
+    assert increase([old_then_new], 100.0) == 5, "a gap alone may be a failed scrape"
+    assert increase([old_then_new], 100.0, last_seen([serving], 100.0)) == 15
+    failed = Trajectory(((80.0, 500.0), (103.0, 950.0)))
+    assert increase([old_then_new], 100.0, last_seen([failed], 100.0)) == 5, "the scrape failed for both"
+    assert first_increase_at([old_then_new], 100.0, 99.0) == 103.0

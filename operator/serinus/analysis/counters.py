@@ -22,27 +22,36 @@ class Trajectory:
     samples: tuple[tuple[float, float], ...]
 
 
-def increase(trajectories: Iterable[Trajectory], start: float) -> float:
+def last_seen(trajectories: Iterable[Trajectory], start: float) -> float:
+    """Time of the last sample of any of these up to `start`: when the source was last known to answer. -inf for never."""
+    return max((t for each in trajectories for t, _ in each.samples if t <= start + GRAIN), default=-math.inf)
+
+
+def increase(trajectories: Iterable[Trajectory], start: float, answered: float = -math.inf) -> float:
     """How much all series together rose since `start` (seconds since the epoch). Never negative.
 
-    A series without a sample up to `start` began at zero after it, so its first value counts. A drop is a counter that
-    began anew at zero. NaN is no sample. Ask for plain series: in a ``sum()`` the end of one pod's series looks like a reset
-    of all of them.
+    A series without a sample up to `start` began at zero after it, so its first value counts. So does one that ended before
+    `answered`, when its source still answered for others (see `last_seen`): it is another counter by the same name. Without
+    that knowledge a gap may be a scrape that failed, and the value before it stands. A drop is a counter that began anew at
+    zero. NaN is no sample. Ask for plain series: in a ``sum()`` the end of one pod's series looks like a reset of all.
     """
-    return sum(rise for trajectory in trajectories for _, rise in _rises(trajectory, start))
+    return sum(rise for trajectory in trajectories for _, rise in _rises(trajectory, start, answered))
 
 
-def first_increase_at(trajectories: Iterable[Trajectory], start: float) -> float | None:
+def first_increase_at(trajectories: Iterable[Trajectory], start: float, answered: float = -math.inf) -> float | None:
     """Time of the first sample after `start` that shows a rise, in seconds since the epoch; None where nothing rose."""
-    return min((t for trajectory in trajectories for t, _ in _rises(trajectory, start)), default=None)
+    return min((t for trajectory in trajectories for t, _ in _rises(trajectory, start, answered)), default=None)
 
 
-def _rises(trajectory: Trajectory, start: float) -> Iterator[tuple[float, float]]:
+def _rises(trajectory: Trajectory, start: float, answered: float) -> Iterator[tuple[float, float]]:
     """Every rise after `start` as (time of the sample, size)."""
-    before = 0.0
+    before, seen = 0.0, math.inf
     for t, value in trajectory.samples:
         if math.isnan(value):
             continue
+        if t > start + GRAIN and seen < answered - GRAIN:
+            before = 0.0
+        seen = t
         if t > start + GRAIN and value != before:
             rise = value - before if value > before else value
             if rise > 0:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
-from serinus.analysis.counters import first_increase_at, increase
+from serinus.analysis.counters import first_increase_at, increase, last_seen
 from serinus.analysis.finding import Finding, error
 from serinus.analysis.thresholds import ALPHA, LimitCheck, RatioCheck, judge_limit, judge_ratio
 from serinus.analysis.verdict import Verdict, combine
@@ -92,8 +92,7 @@ async def _look_on(looks: Looks, kube: Kube, provider: Provider, canary: Canary,
 
 async def _look(looks: Looks, kube: Kube, provider: Provider, canary: Canary) -> Verdict:
     analysis, now = canary.spec.analysis, datetime.now(UTC)
-    known = _variables(looks, canary)
-    asked = (_ask(looks, kube, provider, canary, metric, known, now) for metric in analysis.metrics)
+    asked = (_ask(looks, kube, provider, canary, metric, now) for metric in analysis.metrics)
     findings = await asyncio.gather(*asked)
     for finding in findings:
         if finding.verdict in ("NoData", "Error"):
@@ -112,9 +111,9 @@ async def _ask(
     provider: Provider,
     canary: Canary,
     metric: Metric,
-    known: dict[str, str],
     now: datetime,
 ) -> Finding:
+    known = _variables(looks, canary, looks.side)
     try:
         check = await _resolved(kube, canary, metric)
         if isinstance(check, LimitQuery):
@@ -122,23 +121,33 @@ async def _ask(
             limit = LimitCheck(check.name, check.min, check.max, check.failure_limit)
             finding, looks.failures[check.name] = judge_limit(limit, value, looks.failures.get(check.name, 0))
             return finding
-        return await _count(looks, provider, check, known, len(canary.spec.analysis.metrics), now)
+        beside = _variables(looks, canary, "serving" if looks.side == "canary" else "canary")
+        return await _count(looks, provider, check, (known, beside), len(canary.spec.analysis.metrics), now)
     except (MetricError, KubeError) as failure:
         return error(metric.name, str(failure))
 
 
 async def _count(
-    looks: Looks, provider: Provider, check: RatioQuery, known: dict[str, str], checks: int, now: datetime
+    looks: Looks,
+    provider: Provider,
+    check: RatioQuery,
+    sides: tuple[dict[str, str], dict[str, str]],
+    checks: int,
+    now: datetime,
 ) -> Finding:
+    known, beside = sides
     # In this order: a scrape that lands in between may add to the total, never bad events to an older total.
     bad = await provider.counters(render(check.bad, known), looks.start, now)
     total = await provider.counters(render(check.total, known), looks.start, now)
+    # The other version's requests say whether the source answered at the start, where this one's series had a gap.
+    other = await provider.counters(render(check.total, beside), looks.start, now)
     start = looks.start.timestamp()
+    answered = last_seen(other, start)
     return judge_ratio(
         RatioCheck(check.name, check.harm),
-        increase(bad, start),
-        increase(total, start),
-        fault_began=first_increase_at(bad, start),
+        increase(bad, start, answered),
+        increase(total, start, answered),
+        fault_began=first_increase_at(bad, start, answered),
         alpha=ALPHA / checks,
     )
 
@@ -155,9 +164,9 @@ async def _resolved(kube: Kube, canary: Canary, metric: Metric) -> ResolvedCheck
     return resolve(metric, template, namespace)
 
 
-def _variables(looks: Looks, canary: Canary) -> dict[str, str]:
+def _variables(looks: Looks, canary: Canary, side: Side) -> dict[str, str]:
     names, spec = Names.of(canary), canary.spec
-    judged = looks.side == "canary"
+    judged = side == "canary"
     return variables(
         namespace=canary.metadata.namespace,
         canary=canary.metadata.name,
