@@ -304,3 +304,14 @@ def test_the_way_back(weight: int, way: list[int]) -> None:
 def test_both_forms_of_a_plan_are_one() -> None:
     short: Canary = canary(steps=None, stepWeights=[5, 25])
     assert [step.weight for step in short.spec.plan()] == [5, 25]
+
+
+def test_a_paused_release_gets_its_share_again_when_its_pods_are_ready_again() -> None:
+    steps = [{"weight": 50, "duration": "1s"}, {"pause": {}}]
+    model = Model(canary=canary(steps=steps)).run("Paused")
+    model.tick()
+    model.own = replace(model.own, ready=0)
+    assert model.tick().desired.weight == 0
+    model.own = replace(model.own, ready=3)
+    model.tick()
+    assert model.tick().desired.weight == 50

@@ -30,7 +30,7 @@ from serinus.events.outbox import owed
 from serinus.kube import CANARIES, RELEASES, AlreadyExists, Kube, NotFound
 from serinus.metrics.provider import Provider
 from serinus.rollout import rest
-from serinus.rollout.machine import Decision, Desired, advance
+from serinus.rollout.machine import Decision, Desired, Note, advance
 
 log = logging.getLogger("serinus.loop")
 
@@ -55,6 +55,8 @@ class Memo:
     relist: bool = True
     last: Release | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    #: Decided, and not told yet: a pass whose writes were refused is made again without deciding the same again.
+    notes: list[Note] = field(default_factory=list)
 
 
 class Loop:
@@ -141,6 +143,7 @@ class Loop:
         if status.stage == "Preparing" and not status.autoscalers:
             status.autoscalers = effects.floors(world, release)
         release.status = status
+        memo.notes += decision.notes
         status.events = owed(release)
         self._teller.stamp(release, status)
         await self._store(memo, release, again)
@@ -150,7 +153,7 @@ class Loop:
             again = await world.router.restore(status.routes) or again
         elif desired.weight is not None and giving and (status.stage != "Preparing" or world.canary_service is not None):
             again = await world.router.write(desired.weight, status.routes) or again
-        await self._say(canary, release, world, decision)
+        await self._say(canary, memo, release, world, decision)
         return again
 
     async def _objects(self, world: World, release: Release, desired: Desired) -> None:
@@ -180,10 +183,11 @@ class Loop:
             raise
         memo.stored, memo.stored_at = release.status.model_copy(deep=True), loop_time
 
-    async def _say(self, canary: Canary, release: Release, world: World, decision: Decision) -> None:
+    async def _say(self, canary: Canary, memo: Memo, release: Release, world: World, decision: Decision) -> None:
         status = summary(canary, release, world, decision, datetime.now(UTC))
         await self._status(canary, status)
-        self._teller.notes(canary, release, world.deployment, decision.notes)
+        self._teller.notes(canary, release, world.deployment, memo.notes)
+        memo.notes = []
         self._teller.owe(release)
 
     async def _status(self, canary: Canary, status: dict[str, object]) -> None:

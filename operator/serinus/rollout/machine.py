@@ -292,6 +292,8 @@ def paused(a: _Attempt) -> None:
     """Judged as at a step, but only a person ends it."""
     if interrupted(a) or short_of_pods(a):
         return
+    if a.status.steps and not a.status.route_reverted_at:  # lowered for pods that have become ready again
+        a.status.weight = a.status.steps[-1].weight
     if a.obs.commands.resume == f"{a.release.metadata.name}/{a.status.step}":
         a.tell("Resumed", "resumed by hand")
         start(a, a.status.step + 1)
@@ -365,8 +367,6 @@ def rolling_back(a: _Attempt) -> None:
     if verified or route.problem == "missing":
         times = a.status.times
         times.zero_written = times.zero_written or a.now
-        if times.first_exposed and not route.by_pods and a.since(times.zero_written) < SETTLE:
-            return
         times.zero_verified = a.now
         keep = a.status.outcome == "RolledBack" or a.status.reason == "AbortedByUser"
         a.status.why = story(a)
