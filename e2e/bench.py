@@ -199,7 +199,8 @@ def rest(canaries: int, seconds: int = 60) -> Object:
 
 
 def _process() -> dict[str, float]:
-    pod = kubectl.items("pods", install.NAMESPACE)[0]["metadata"]["name"]
+    pods = kubectl.items("pods", install.NAMESPACE)
+    pod = next(p["metadata"]["name"] for p in pods if not p["metadata"].get("deletionTimestamp"))
     text = kubectl.run("get", "--raw", f"/api/v1/namespaces/{install.NAMESPACE}/pods/{pod}:8080/proxy/metrics")
     values = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if line and not line.startswith("#")}
     return {

@@ -23,7 +23,7 @@ def install(*values: str) -> None:
 
 def restart() -> None:
     """The newest image: the tag stays the same, so the pod has to be made anew."""
-    kubectl.run("-n", NAMESPACE, "delete", "pod", "-l", f"app.kubernetes.io/name={RELEASE}", "--wait=false", "--now")
+    kubectl.run("-n", NAMESPACE, "delete", "pod", "-l", f"app.kubernetes.io/name={RELEASE}", "--wait", "--now")
     kubectl.run("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}", "--timeout=60s")
 
 
