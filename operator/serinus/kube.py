@@ -13,7 +13,6 @@ come back exactly as it was.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,8 +102,6 @@ class Kube:
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
-        #: Requests by verb, for whoever wants to know what a pass costs.
-        self.requests: Counter[str] = Counter()
 
     async def close(self) -> None:
         """Ends the session."""
@@ -148,11 +145,6 @@ class Kube:
         """JSON Patch (RFC 6902). A failed `test` raises Conflict."""
         return await self._patch(kind, namespace, name, list(operations), "application/json-patch+json", subresource)
 
-    async def apply(self, kind: Kind, namespace: str, name: str, body: Object) -> Object:
-        """Server-side apply, forced: for objects that are ours alone."""
-        parameters = {"force": "true"}
-        return await self._patch(kind, namespace, name, body, "application/apply-patch+yaml", "", parameters)
-
     async def replace(self, kind: Kind, namespace: str, name: str, body: Object) -> Object:
         """PUT; the body's resourceVersion is a precondition."""
         return await self._call("PUT", kind.path(namespace, name), {"fieldManager": FIELD_MANAGER}, body)
@@ -188,7 +180,6 @@ class Kube:
         body: Any = None,
         content: str = "application/json",
     ) -> Object:
-        self.requests[method] += 1
         request = await self._client.param_serialize(
             method,
             path,

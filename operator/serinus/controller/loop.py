@@ -151,7 +151,7 @@ class Loop:
         await effects.target(self._kube, world, release, desired, self._hold, datetime.now(UTC))
         if desired.weight is None:
             again = await world.router.restore(status.routes) or again
-        elif desired.weight is not None and giving and (status.stage != "Preparing" or world.canary_service is not None):
+        elif giving and (status.stage != "Preparing" or world.canary_service is not None):
             again = await world.router.write(desired.weight, status.routes) or again
         await self._say(canary, memo, release, world, decision)
         return again

@@ -48,7 +48,6 @@ class Progress:
 
     #: Seconds without a successful round trip after which the process should be restarted.
     limit: float = 120.0
-    started: float = field(default_factory=time.monotonic)
     turned: float = field(default_factory=time.monotonic)
     answered: float = field(default_factory=time.monotonic)
     ready: bool = False
