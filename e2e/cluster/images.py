@@ -75,7 +75,7 @@ IMAGES = (
     _of_go_tool("serinus/coredns:1", "coredns"),
     _of_go_tool("serinus/pause:1", "pause"),
     Image("serinus/traefik:3.7", lambda: digest(TOOLS_SOURCE / "traefik.txt"), _traefik, "traefik:v3.7"),
-    _of_go_tool("serinus/prometheus:3", "prometheus", "prom/prometheus:v3.11.0"),
+    _of_go_tool("serinus/prometheus:3", "prometheus", "prom/prometheus:v3.9.1"),
     Image("serinus/operator:dev", operator_image.key, operator_image.save, cached=False),
     _of_go_tool("serinus/podinfo:6", "podinfo", "stefanprodan/podinfo:6.9.2"),
     _of_go_tool("serinus/shop:1", "shop"),
