@@ -55,15 +55,24 @@ def prepare() -> dict[str, Path]:
     """Return the programs that the cluster is made of, built or installed if they are not there."""
     if platform.system() != "Linux" or os.geteuid() != 0:
         raise ClusterError("the local cluster needs root on Linux: run it as root, or start Docker and take CLUSTER=kind")
-    tools.need_commands(nft="nftables", ip="iproute2", openssl="openssl", mount="mount", buildah="buildah", skopeo="skopeo")
     with ThreadPoolExecutor(1) as beside:  # the compiler does not keep the disk and the network busy
-        image = beside.submit(operator_image.prepare)
+        packages = beside.submit(_packages)
         programs = tools.go_tools([*tools.CLIENTS, *tools.NODE, *tools.SERVED])
-        image.result()
+        packages.result()
     tools.link({name: programs[name] for name in tools.CLIENTS})
-    tools.unpacked_packages()
     containerd.store()
     return programs
+
+
+def _packages() -> None:
+    """All that is unpacked and not compiled."""
+    tools.need_commands(nft="nftables", ip="iproute2", openssl="openssl", mount="mount", buildah="buildah", skopeo="skopeo")
+    operator_image.prepare()
+    tools.unpacked_packages()
+    tools.module_folder("sigs.k8s.io/gateway-api")
+    for image in images.named(["traefik"]):
+        with image.archive():
+            pass
 
 
 def healthy() -> bool:

@@ -1,13 +1,4 @@
-"""One pass over one Canary: read, decide, make it so.
-
-The order of writes is half of what makes a pass safe; the machine's decisions are the other half.
-    1. traffic is taken back, before anything else is written
-    2. the Release's status: what is about to be done is on record before it is done
-    3. the canary's pods and companions
-    4. the user's Deployment
-    5. traffic is given, or the routes are put back
-    6. what people read: the Canary's status, events
-"""
+"""One pass over one Canary: read, decide, make it so, in the order of rollout/order.py."""
 
 from __future__ import annotations
 
@@ -31,6 +22,7 @@ from serinus.kube import CANARIES, RELEASES, AlreadyExists, Kube, NotFound
 from serinus.metrics.provider import Provider
 from serinus.rollout import rest
 from serinus.rollout.machine import Decision, Desired, Note, advance
+from serinus.rollout.order import writes
 
 log = logging.getLogger("serinus.loop")
 
@@ -129,31 +121,35 @@ class Loop:
         return 0.1 if release.status.stage == "RollingBack" else TICK
 
     async def _apply(self, canary: Canary, memo: Memo, release: Release, world: World, decision: Decision) -> bool:
-        """Makes it so, in the order at the top. True if the next look at it should be at once."""
-        desired, status = decision.desired, decision.status
+        """Makes it so, in order. True if the next look at it should be at once."""
+        desired, status, router = decision.desired, decision.status, world.router
         again = status.stage != release.status.stage or status.step != release.status.step
-        lower = desired.weight is not None and world.route.weight > desired.weight
-        if desired.weight is not None and lower and await world.router.write(desired.weight, status.routes):
-            again = True
-            if desired.weight == 0:
-                status.times.zero_written = status.times.zero_written or datetime.now(UTC)
-        giving = desired.weight is not None and not lower and status.stage not in ("RollingBack", "Keeping")
-        if giving:
-            status.routes = world.router.capture(status.routes)
-        if status.stage == "Preparing" and not status.autoscalers:
-            status.autoscalers = effects.floors(world, release)
-        release.status = status
-        memo.notes += decision.notes
-        status.events = owed(release)
-        self._teller.stamp(release, status)
-        await self._store(memo, release, again)
-        await self._objects(world, release, desired)
-        await effects.target(self._kube, world, release, desired, self._hold, datetime.now(UTC))
-        if desired.weight is None:
-            again = await world.router.restore(status.routes) or again
-        elif giving and (status.stage != "Preparing" or world.canary_service is not None):
-            again = await world.router.write(desired.weight, status.routes) or again
-        await self._say(canary, memo, release, world, decision)
+        order = writes(decision, world.route.weight)
+        for write in order:
+            if write == "Take" and await router.write(desired.weight or 0, status.routes):
+                again = True
+                if desired.weight == 0:
+                    status.times.zero_written = status.times.zero_written or datetime.now(UTC)
+            elif write == "Record":
+                if "Give" in order:
+                    status.routes = router.capture(status.routes)
+                if status.stage == "Preparing" and not status.autoscalers:
+                    status.autoscalers = effects.floors(world, release)
+                release.status = status
+                memo.notes += decision.notes
+                status.events = owed(release)
+                self._teller.stamp(release, status)
+                await self._store(memo, release, again)
+            elif write == "Objects":
+                await self._objects(world, release, desired)
+            elif write == "Target":
+                await effects.target(self._kube, world, release, desired, self._hold, datetime.now(UTC))
+            elif write == "Give" and (status.stage != "Preparing" or world.canary_service is not None):
+                again = await router.write(desired.weight or 0, status.routes) or again
+            elif write == "Restore":
+                again = await router.restore(status.routes) or again
+            elif write == "Tell":
+                await self._say(canary, memo, release, world, decision)
         return again
 
     async def _objects(self, world: World, release: Release, desired: Desired) -> None:

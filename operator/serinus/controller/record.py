@@ -89,7 +89,7 @@ def summary(canary: Canary, release: Release | None, world: World, decision: Dec
     if isinstance(decision, Rest):
         _at_rest(status, world, decision, release)
     elif release is not None:
-        _in_release(status, canary, release)
+        in_release(status, canary, release)
     conditions = {condition.type: condition for condition in status.conditions}
     dumped = status.dump()
     fresh = []
@@ -125,7 +125,8 @@ def brief(why: str, limit: int = 72) -> str:
     return first if len(first) <= limit else f"{first[: limit - 1].rstrip()}…"
 
 
-def _in_release(status: CanaryStatus, canary: Canary, release: Release) -> None:
+def in_release(status: CanaryStatus, canary: Canary, release: Release) -> None:
+    """Writes what a release under way, or just ended, means for the Canary into its status."""
     spec, now = release.spec, release.status
     failed = now.outcome == "RolledBack" or now.reason in ("AbortedByUser", "RouteConflict")
     going: Phase = "Promoting" if now.outcome in ("Promoted", "Skipped") else "RollingBack"

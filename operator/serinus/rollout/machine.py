@@ -2,7 +2,7 @@
 
 Pure. Level-based: what should be so follows from the status and what is seen, never from what was done before, so that
 any decision may be repeated, and resumed by another process after the first was killed at any point. The order in which
-the loop makes it so is the other half of safety; it stands in controller/loop.py.
+a pass makes it so is the other half of safety; it stands in rollout/order.py.
 
     Preparing -> Stepping <-> Paused -> Promoting -> Returning -> Draining -> Cleaning -> Ended
          \\____________\\_________\\________\\-> RollingBack -> Keeping ------------/
