@@ -101,6 +101,7 @@ def _go_build(names: list[str]) -> None:
                 go(),
                 "build",
                 "-v",
+                f"-p={(os.cpu_count() or 2) + 1}",
                 "-trimpath",
                 modules,
                 f"-gcflags={COMPILER_FLAGS}",
@@ -111,7 +112,7 @@ def _go_build(names: list[str]) -> None:
                 *packages,
             ],
             cwd=TOOLS_SOURCE,
-            env={**os.environ, **GO_ENVIRONMENT},
+            env={**os.environ, **GO_ENVIRONMENT, **_scratch()},
             stdout=out,
             stderr=out,
         )
@@ -137,6 +138,13 @@ def _go_build(names: list[str]) -> None:
 
 # GOGC is the compiler's own: a third less work for more memory (some 2 GB).
 GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off", "GOGC": "400"}
+
+
+def _scratch() -> dict[str, str]:
+    """Go's temporary files in memory, where there is much of it: a tenth less to do."""
+    shared = Path("/dev/shm")
+    roomy = shared.is_dir() and shutil.disk_usage(shared).free > 8 << 30
+    return {"GOTMPDIR": str(shared)} if roomy else {}
 
 
 def _module_file() -> Path:
