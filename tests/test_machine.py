@@ -13,7 +13,7 @@ from tests.model import START, Model, canary, release
 from serinus.analysis.pods import PodFault
 from serinus.api.canary import Canary
 from serinus.rollout.machine import advance
-from serinus.rollout.observation import Commands
+from serinus.rollout.observation import Commands, RouteView
 from serinus.rollout.plan import carries, pods_for, share_of_pods, way_back
 
 
@@ -315,3 +315,60 @@ def test_a_paused_release_gets_its_share_again_when_its_pods_are_ready_again() -
     model.own = replace(model.own, ready=3)
     model.tick()
     assert model.tick().desired.weight == 50
+
+
+def gone(model: Model) -> None:
+    model.route = RouteView(uniform=False, settled=False, problem="missing")
+
+
+def test_a_route_that_is_gone_is_told_once_and_waited_for() -> None:
+    model = Model().run("Stepping")
+    while model.route.weight != 10:
+        model.tick()
+    for _ in range(30):
+        gone(model)
+        model.tick()
+    assert model.notes.count("RouteNotFound") == 1
+    assert (model.release.status.stage, model.release.status.step) == ("Stepping", 0)
+    assert model.release.status.why == "none of the routes in spec.traffic exists"
+    model.route = RouteView(uniform=False)
+    assert model.run().release.status.outcome == "Promoted"
+
+
+@pytest.mark.parametrize("stage", ["Returning", "Draining"])
+def test_a_promotion_ends_without_the_route(stage: str) -> None:
+    model = Model().run(stage)
+    for _ in range(30):
+        gone(model)
+        model.tick()
+    assert model.release.status.outcome == "Promoted"
+
+
+def test_a_source_that_does_not_answer_is_told_when_it_begins() -> None:
+    model = Model().run("Stepping")
+    while model.route.weight != 10:
+        model.tick()
+    model.says = "Error"
+    for _ in range(30):
+        model.tick()
+    assert model.notes.count("MetricsUnavailable") == 1
+    assert (model.release.status.stage, model.release.status.step, model.release.status.outcome) == ("Stepping", 0, None)
+    model.says = "Wait"
+    model.tick()
+    model.says = "Error"
+    model.tick()
+    assert model.notes.count("MetricsUnavailable") == 2
+    model.says = "Wait"
+    assert model.run().release.status.outcome == "Promoted"
+
+
+def test_the_deployment_says_why_even_if_the_time_to_look_at_the_pods_went_by_unseen() -> None:
+    """`kubectl rollout status` waits for it; a process that was killed must not leave it out."""
+    model = Model().run("Stepping")
+    model.tick()
+    model.says = "Fail"
+    model.run("Keeping")
+    model.now += timedelta(minutes=5)
+    decision = model.tick()
+    assert decision.status.stage != "Keeping"
+    assert decision.desired.failure == decision.status.why

@@ -162,7 +162,7 @@ def _conditions(
     if route.by_pods:
         yield "RoutesAccepted", "True", "NoRouter", "the share follows the number of pods"
     elif route.problem:
-        yield "RoutesAccepted", "False", "RouteNotUsable", route.problem
+        yield "RoutesAccepted", "False", "RouteNotFound" if route.missing else "RouteNotUsable", route.complaint
     elif resting or route.settled:
         yield "RoutesAccepted", "True", "Accepted", "every route is accepted by its Gateway"
     if not resting and release is not None and release.status.evidence:

@@ -140,7 +140,7 @@ def observation(world: World, release: Release, verdict: Verdict | None, now: da
     mine = own is not None and (own["metadata"].get("annotations") or {}).get("serinus.dev/release") == release.metadata.name
     annotations = canary.metadata.annotations
     # The router had taken our weight, and now no route knows the canary: somebody else wrote them since.
-    gone = world.route.restored and not world.route.by_pods and world.route.problem != "missing"
+    gone = world.route.restored and not world.route.by_pods and not world.route.missing
     reverted = gone and release.status.weight > 0 and release.status.step_since is not None
     return Observation(
         target=workload.view(world.deployment, release),
@@ -171,9 +171,7 @@ def at_rest(world: World, last: Release | None) -> AtRest:
     others = {world.names.canary: world.canary_deployment, world.names.service: world.canary_service}
     problems = workload.obstacles(canary, deployment, world.service, others)
     if world.route.problem:
-        reason = "RouteNotFound" if world.route.problem == "missing" else "RouteNotUsable"
-        sentence = "none of the routes in spec.traffic exists" if world.route.problem == "missing" else world.route.problem
-        problems.append((reason, sentence))
+        problems.append(("RouteNotFound" if world.route.missing else "RouteNotUsable", world.route.complaint))
     status = canary.status
     same_uid = not status.target_uid or status.target_uid == deployment["metadata"]["uid"]
     return AtRest(

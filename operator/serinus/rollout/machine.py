@@ -108,7 +108,8 @@ class _Attempt:
         """The router has taken the weight that was asked for; notes since when."""
         route = self.obs.route
         weight = self.status.weight
-        there = route.by_pods or (route.weight == weight and route.settled and (route.uniform or weight == 0))
+        taken = route.weight == weight and route.settled and (route.uniform or weight == 0)
+        there = route.by_pods or taken or (route.missing and weight == 0)
         if there and self.status.step_since is None:
             self.status.step_since = self.now
         return there
@@ -167,6 +168,21 @@ def reverted(a: _Attempt) -> bool:
     return True
 
 
+def unrouted(a: _Attempt) -> None:
+    """The release waits for its routes. Routes that are gone are told of; other trouble may be over in a moment."""
+    if a.obs.route.missing and a.status.why != a.obs.route.complaint:
+        a.tell("RouteNotFound", f"{a.obs.route.complaint}; the release waits for one", "Warning")
+    a.status.why = a.obs.route.complaint
+
+
+def unanswered(a: _Attempt) -> None:
+    """A check that gets no answer, or a wrong one, holds the release; told when it begins."""
+    known = {entry.metric for entry in a.status.evidence if entry.verdict == "Error"}
+    errors = [f for f in a.obs.verdict.findings if f.verdict == "Error"] if a.obs.verdict else []
+    if a.status.stage in (*JUDGED, "Promoting") and any(f.metric not in known for f in errors):
+        a.tell("MetricsUnavailable", "; ".join(f.sentence for f in errors), "Warning")
+
+
 def preparing(a: _Attempt) -> None:
     """Pods first, traffic later."""
     if interrupted(a):
@@ -177,7 +193,7 @@ def preparing(a: _Attempt) -> None:
         a.status.stage_since = a.now
         a.status.why = "the Deployment is scaled to 0; judging begins when it has pods again"
     elif a.obs.route.problem:
-        a.status.why = a.obs.route.problem
+        unrouted(a)
     elif a.obs.route.busy:
         a.status.stage_since = a.now
         a.status.why = f"waits until the release of {a.obs.route.busy}, in the same rule of the route, is over"
@@ -242,7 +258,10 @@ def stepping(a: _Attempt) -> None:
         return
     fresh = a.status.step_since is None
     if not a.arrived():
-        a.status.why = a.obs.route.problem or f"waiting for the router to take {weight} %"
+        if a.obs.route.problem:
+            unrouted(a)
+        else:
+            a.status.why = f"waiting for the router to take {weight} %"
         return
     if fresh:
         a.status.step_requests = a.status.exposure.requests
@@ -341,7 +360,7 @@ def returning(a: _Attempt) -> None:
         a.status.why = f"the Deployment's own pods fail where the canary's do not: {verdict.sentence}"
         a.tell("ReturnFailed", f"{a.status.why}; trying again in {RETURN_RETRY.seconds} s", "Warning")
         return
-    a.status.weight = min(a.status.weight, carries(a.obs.canary.ready, a.replicas))
+    a.status.weight = 0 if a.obs.route.missing else min(a.status.weight, carries(a.obs.canary.ready, a.replicas))
     counted = verdict is not None and verdict.kind in ("Pass", "Wait") and any(f.total for f in verdict.findings)
     if a.arrived() and (counted or a.since(a.status.step_since) >= RETURN_HOLD):
         a.status.weight, a.status.step_since = way_back(a.status.weight)[0] if a.status.weight else 0, None
@@ -364,7 +383,7 @@ def rolling_back(a: _Attempt) -> None:
     route = a.obs.route
     exposed = a.status.times.first_exposed is not None
     verified = route.weight == 0 and a.arrived() and (not exposed or a.since(a.status.step_since) >= SETTLE)
-    if verified or route.problem == "missing":
+    if verified or route.missing:
         times = a.status.times
         times.zero_written = times.zero_written or a.now
         times.zero_verified = a.now
@@ -442,11 +461,11 @@ def desired(a: _Attempt) -> Desired:
     stage, status, by_pods = a.status.stage, a.status, a.obs.route.by_pods
     first = next(step.weight or 0 for step in a.plan if step.weight)
     kept = a.obs.canary.replicas
+    failed = status.outcome == "RolledBack" or status.reason == "AbortedByUser"
+    failure = status.why if stage != "RollingBack" and failed and not status.undo else ""
     if stage in ("Cleaning", "Ended"):
-        return Desired(weight=None, pods=None, released=status.outcome == "Skipped", undo=status.undo)
+        return Desired(weight=None, pods=None, released=status.outcome == "Skipped", undo=status.undo, failure=failure)
     if stage in ("RollingBack", "Keeping"):
-        failed = status.outcome == "RolledBack" or status.reason == "AbortedByUser"
-        failure = status.why if stage == "Keeping" and failed and not status.undo else ""
         released = status.outcome == "Skipped"
         return Desired(weight=0, pods=0 if by_pods else kept, released=released, undo=status.undo, failure=failure)
     if stage == "Preparing":
@@ -473,6 +492,7 @@ def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -
     a = _Attempt(canary, release, obs, now, release.status.model_copy(deep=True))
     a.status.stage_since = a.status.stage_since or now
     if obs.verdict and a.status.stage not in ("Cleaning", "Ended", "Returning", "Draining"):
+        unanswered(a)
         a.status.evidence = [finding.evidence() for finding in obs.verdict.findings]
     for _ in STAGES:
         before = (a.status.stage, a.status.step)

@@ -57,6 +57,16 @@ class RouteView:
     #: The share follows the number of ready pods: there is nothing to write.
     by_pods: bool = False
 
+    @property
+    def missing(self) -> bool:
+        """None of the routes exists, so that none can send a request anywhere."""
+        return self.problem == "missing"
+
+    @property
+    def complaint(self) -> str:
+        """The problem as a sentence, '' if there is none."""
+        return "none of the routes in spec.traffic exists" if self.missing else self.problem
+
 
 @dataclass(frozen=True)
 class Commands:
