@@ -33,6 +33,7 @@ from serinus.analysis.pods import PodFault
 from serinus.analysis.verdict import Verdict
 from serinus.api.canary import Canary, Phase
 from serinus.api.release import Exposure, Outcome, Release, ReleaseStatus, StepReached
+from serinus.controller.record import in_release
 from serinus.rollout import machine, order, rest
 from serinus.rollout.machine import Decision
 from serinus.rollout.observation import CanaryView, Commands, Observation, RouteView, TargetView
@@ -67,7 +68,8 @@ class State(NamedTuple):
     #: The canary's percent; None: not in the route.
     route: int | None = None
     route_exists: bool = True
-    settled: bool = True
+    #: The share that the router really gives it.
+    live: int = 0
     #: The canary Deployment's replicas; None: there is none. Whose it is.
     pods: int | None = None
     ready: int = 0
@@ -135,6 +137,9 @@ class Explorer:
     statuses: list[ReleaseStatus] = field(default_factory=list)
     _index: dict[str, int] = field(default_factory=dict)
     _decided: dict[Any, tuple[Decision, int]] = field(default_factory=dict)
+    _older: dict[int, int] = field(default_factory=dict)
+    _told: dict[tuple[int, bool], tuple[Phase, bool]] = field(default_factory=dict)
+    _rest: dict[Any, rest.Rest] = field(default_factory=dict)
     _calm: set[State] = field(default_factory=set)
     parents: dict[State, tuple[State, str] | None] = field(default_factory=dict)
     steps: int = 0
@@ -155,7 +160,9 @@ class Explorer:
 
     def older(self, index: int) -> int:
         """5 s later."""
-        return self.number(aged(self.statuses[index])) if index >= 0 else index
+        if index not in self._older:
+            self._older[index] = self.number(aged(self.statuses[index])) if index >= 0 else index
+        return self._older[index]
 
     # ---- the operator ----
 
@@ -184,7 +191,7 @@ class Explorer:
             route=RouteView(
                 weight=s.route or 0,
                 uniform=in_route,
-                settled=s.settled and s.route_exists,
+                settled=s.live == (s.route or 0) and s.route_exists,
                 restored=not in_route,
                 reverted=reverted,
                 problem="" if s.route_exists else "missing",
@@ -248,7 +255,7 @@ class Explorer:
             after = self.effect(now, seen, write, decision, index, obs)
             if after is None:
                 return now
-            again = self.effect(after, seen, write, decision, index, obs)
+            again = self.effect(after, seen, write, decision, index, obs) if after.status >= 0 else None
             if again is not None and again != after:
                 raise Violation(f"{write} twice is not {write} once: {difference(after, again)}")
             now = after
@@ -260,6 +267,8 @@ class Explorer:
         if write == "Record":
             if status.outcome != (was := self.statuses[now.status].outcome) and was not in (None, "Skipped"):
                 raise Violation(f"the outcome {was} became {status.outcome}")
+            if desired.weight is not None and now.route_exists and (now.route or 0) > desired.weight:
+                raise Violation("something was written before the traffic was taken back")
             return now._replace(status=index)
         if write in ("Take", "Give"):
             if not seen.route_exists or not now.route_exists or (status.stage == "Preparing" and seen.pods is None):
@@ -268,16 +277,18 @@ class Explorer:
                 return None
             weight = desired.weight or 0
             self.check_weight(now, weight, decision, obs)
-            return now if now.route == weight else now._replace(route=weight, settled=False)
+            if weight > self.statuses[now.status].weight:
+                raise Violation(f"{weight} % is given before it is on record")
+            return now._replace(route=weight)
         if write == "Restore":
             if not now.route_exists or now.route is None:
                 return now
-            return None if seen.route is None else now._replace(route=None, settled=True)
+            return None if seen.route is None else now._replace(route=None)
         if write == "Objects":
             return self.objects(now, seen, decision)
         if write == "Target":
             return self.target(now, seen, decision, obs)
-        return self.told(now, status)
+        return self.told(now, index)
 
     def objects(self, now: State, seen: State, decision: Decision) -> State:
         wanted = decision.desired.pods
@@ -288,6 +299,8 @@ class Explorer:
                 return now
             if now.route is not None and now.route_exists:
                 raise Violation("the canary is removed while a route names it")
+            if now.live:
+                raise Violation(f"the canary is removed while the router gives it {now.live} %")
             return now._replace(pods=None, ready=0, owner="", crashed=False, ending=now.ready > 0)
         if seen.uid == 0:
             return now
@@ -297,9 +310,8 @@ class Explorer:
             return now
         if now.pods is None or seen.owner != now.version:
             return now
-        traffic = now.route if now.route is not None and now.route_exists else 0
-        if wanted < pods_for(traffic, self.setting.replicas) and wanted < (now.pods or 0):
-            raise Violation(f"scaled to {wanted} pods at {traffic} %")
+        if wanted < min(pods_for(now.live, self.setting.replicas), now.pods):
+            raise Violation(f"scaled to {wanted} pods while the router gives them {now.live} %")
         return now._replace(pods=wanted, ready=min(now.ready, wanted))
 
     def target(self, now: State, seen: State, decision: Decision, obs: Observation) -> State | None:
@@ -325,24 +337,25 @@ class Explorer:
                 raise Violation(f"{now.template} was released in spite of a failed look")
         return after
 
-    def told(self, now: State, status: ReleaseStatus) -> State:
-        from serinus.controller.record import in_release
-
-        shown = self.canary.status.model_copy(deep=True)
-        body = release(self.setting.replicas)
-        body.status = status
-        known = self.canary.model_copy()
-        if now.deleting:
-            known.metadata = known.metadata.model_copy(update={"deletion_timestamp": NOW})
-        in_release(shown, known, body)
-        quarantine = 0.0 if shown.last_traffic_end is not None and now.quarantine < 0 else now.quarantine
-        now = now._replace(phase=shown.phase, quarantine=quarantine)
-        if status.stage == "Ended":
-            if status.outcome is None:
-                raise Violation("a release ended without an outcome")
-            last = (now.version, status.outcome, now.told_uid)
-            return now._replace(status=-1, version="", base="", last=last, reached=0, abort=False)
-        return now
+    def told(self, now: State, index: int) -> State:
+        """The Canary's status, as controller/record.py writes it."""
+        key = (index, now.deleting)
+        if key not in self._told:
+            known, body = self.canary.model_copy(deep=True), release(self.setting.replicas)
+            body.status = self.statuses[index]
+            if now.deleting:
+                known.metadata.deletion_timestamp = NOW
+            in_release(known.status, known, body)
+            self._told[key] = known.status.phase, known.status.last_traffic_end is not None
+        phase, exposed = self._told[key]
+        now = now._replace(phase=phase, quarantine=0.0 if exposed and now.quarantine < 0 else now.quarantine)
+        status = self.statuses[index]
+        if status.stage != "Ended":
+            return now
+        if status.outcome is None:
+            raise Violation("a release ended without an outcome")
+        last = (now.version, status.outcome, now.told_uid)
+        return now._replace(status=-1, version="", base="", last=last, reached=0, abort=False)
 
     # ---- between releases ----
 
@@ -351,7 +364,7 @@ class Explorer:
         if s.deleting:
             yield "let go", self.let_go(s)
             return
-        decision, _ = self.at_rest(s)
+        decision = self.at_rest(s)
         after = s._replace(phase=decision.phase)
         if decision.pause is not None or decision.label:
             paused = s.paused if decision.pause is None else decision.pause
@@ -368,30 +381,32 @@ class Explorer:
             )
         yield "rest", after
 
-    def at_rest(self, s: State) -> tuple[rest.Rest, rest.AtRest]:
+    def at_rest(self, s: State) -> rest.Rest:
+        """The decision of rollout/rest.py."""
+        key = (s.uid, s.told_uid, s.paused, s.labelled, s.template, s.serving, s.last, s.route_exists, s.phase)
+        if key not in self._rest:
+            known = self.canary.model_copy(deep=True)
+            known.status.phase, known.status.target_uid = s.phase, str(s.told_uid)
+            self._rest[key] = self.rules.decide(known, self.seen_at_rest(s), "policy")
+        return self._rest[key]
+
+    def seen_at_rest(self, s: State) -> rest.AtRest:
+        """As controller/world.py reads it."""
         if s.uid == 0:
-            seen = rest.AtRest(exists=False)
-        else:
-            last = None
-            if s.last:
-                version, outcome, uid = s.last
-                last = rest.LastRelease("web-0", version, outcome, str(uid), 1, 1)
-            seen = rest.AtRest(
-                uid=str(s.uid),
-                generation=2,
-                replicas=self.setting.replicas,
-                paused=s.paused,
-                labelled=s.labelled,
-                serving=s.uid == s.told_uid and s.template == s.serving,
-                rolled_out=s.template == s.serving,
-                revision=s.template,
-                serving_revision=s.serving,
-                last=last,
-                problems=() if s.route_exists else (("RouteNotFound", "gone"),),
-            )
-        known = self.canary.model_copy(deep=True)
-        known.status.phase, known.status.target_uid = s.phase, str(s.told_uid)
-        return self.rules.decide(known, seen, "policy"), seen
+            return rest.AtRest(exists=False)
+        return rest.AtRest(
+            uid=str(s.uid),
+            generation=2,
+            replicas=self.setting.replicas,
+            paused=s.paused,
+            labelled=s.labelled,
+            serving=s.uid == s.told_uid and s.template == s.serving,
+            rolled_out=s.template == s.serving,
+            revision=s.template,
+            serving_revision=s.serving,
+            last=rest.LastRelease("web-0", s.last[0], s.last[1], str(s.last[2]), 1, 1) if s.last else None,
+            problems=() if s.route_exists else (("RouteNotFound", "gone"),),
+        )
 
     def let_go(self, s: State) -> State:
         """The Canary's finalizer: the serving template goes back in, and the Deployment is the user's again."""
@@ -408,8 +423,8 @@ class Explorer:
         """What a healthy cluster does sooner or later."""
         if s.pods is not None and s.ready < s.pods and not s.crashed:
             yield "pod ready", s._replace(ready=s.ready + 1)
-        if not s.settled:
-            yield "router settled", s._replace(settled=True)
+        if s.live != (s.route or 0):
+            yield "router settled", s._replace(live=s.route or 0)
         if s.uid and not s.paused and s.template != s.serving:
             yield "rolled", self.rolled(s)
         if s.ending:
@@ -437,8 +452,7 @@ class Explorer:
             if s.uid == 0 or s.template == what or s.frozen:
                 return None
             excused = s.excused if s.labelled else s.excused | {what}
-            last = s.last if s.last is None or s.last[0] != what else None
-            return s._replace(template=what, paused=s.paused or s.labelled, excused=excused, last=last)
+            return s._replace(template=what, paused=s.paused or s.labelled, excused=excused)
         if name == "unpause":
             return s._replace(paused=False, labelled=False, excused=s.excused | {s.template}) if s.paused and s.uid else None
         if name == "abort":
@@ -451,7 +465,7 @@ class Explorer:
             anew = s._replace(uid=2, template="v3", serving="v3", paused=False, frozen=False, labelled=True)
             return anew._replace(excused=s.excused | {"v3"}) if s.uid < 2 else None
         if name == "put the route back":
-            return s._replace(route=None, settled=True) if s.route is not None and s.route_exists else None
+            return s._replace(route=None) if s.route is not None and s.route_exists else None
         if name == "delete the route":
             return s._replace(route_exists=False, route=None)
         if name == "lose pods":
@@ -469,8 +483,14 @@ class Explorer:
             raise Violation(f"{weight} % for a version that goes back")
         judged = before.stage in ("Preparing", "Stepping", "Paused", "Promoting") and before.outcome is None
         failed = says == "Fail" and before.times.first_exposed is not None
-        if judged and failed and status.stage in ("Stepping", "Paused", "Promoting", "Returning") and not obs.route.reverted:
+        if judged and failed and status.stage in ("Stepping", "Paused", "Promoting", "Returning"):
             raise Violation(f"a failed look in {before.stage} was not acted on")
+        if judged and failed and status.outcome not in (None, "RolledBack"):
+            raise Violation(f"a version that failed is recorded as {status.outcome}")
+        if status.times.zero_verified and not before.times.zero_verified and s.live and s.route_exists:
+            raise Violation(f"weight 0 is called verified while the router gives the canary {s.live} %")
+        if weight and weight > carries(obs.canary.ready, self.setting.replicas):
+            raise Violation(f"{weight} % is left on {obs.canary.ready} ready pods in {status.stage}")
 
     def check_weight(self, s: State, weight: int, decision: Decision, obs: Observation) -> None:
         current = s.route or 0
@@ -498,11 +518,15 @@ class Explorer:
             raise Violation("the Deployment serves what it holds, and is still paused")
         if s.phase == "RolledBack" and s.template == s.serving:
             raise Violation("RolledBack, although the serving version is in the Deployment")
+        if s.phase == "RolledBack" and (s.last is None or s.last[0] != s.template):
+            raise Violation(f"RolledBack, but {s.template} was never tried")
+        if s.uid and s.template != s.serving and not s.paused:
+            raise Violation(f"{s.template} is not held and does not serve")
         if not s.deleting and s.uid and s.route_exists and s.phase not in ("Stable", "RolledBack"):
             raise Violation(f"it ended in {s.phase}")
 
     def calm(self, s: State) -> None:
-        """From here on nothing goes wrong any more: it ends, in Stable or RolledBack."""
+        """From here on nothing goes wrong any more (a route that is gone is made again): it ends, in Stable or RolledBack."""
         way: list[State] = []
         at = s
         for _ in range(400):
@@ -519,8 +543,8 @@ class Explorer:
         self._calm.update(way)
 
     def next_calm(self, s: State) -> State:
-        if s.crashed and s.status < 0:
-            s = s._replace(crashed=False)
+        if not s.route_exists and not s.deleting:
+            return s._replace(route_exists=True, route=None)
         for name, after in self.progress(s):
             if name != "5 s":
                 return after
@@ -583,7 +607,7 @@ class Explorer:
 def replace_reached(explorer: Explorer, s: State, obs: Observation, says: Says) -> State:
     """The book of weights at which this release was seen, settled and not failing."""
     stage = explorer.statuses[s.status].stage
-    if stage == "Stepping" and s.route and s.settled and says != "Fail" and explorer.statuses[s.status].step_since:
+    if stage == "Stepping" and s.route and s.live == s.route and says != "Fail" and explorer.statuses[s.status].step_since:
         return s._replace(reached=max(s.reached, s.route))
     return s
 

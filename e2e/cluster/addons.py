@@ -7,7 +7,7 @@ import urllib.parse
 from pathlib import Path
 
 import yaml
-from e2e.cluster import tools
+from e2e.cluster import gotools
 from e2e.cluster.console import ClusterError, part
 from e2e.cluster.kubectl import get, kubectl
 from e2e.cluster.paths import MANIFESTS
@@ -20,7 +20,7 @@ IN_ORDER = ("traefik.yaml", "prometheus.yaml", "gateway.yaml")
 
 def fingerprint() -> str:
     """Return what stands for the content of all add-ons."""
-    return digest(tools.module_version("sigs.k8s.io/gateway-api"), *[MANIFESTS / name for name in IN_ORDER])
+    return digest(gotools.module_version("sigs.k8s.io/gateway-api"), *[MANIFESTS / name for name in IN_ORDER])
 
 
 def install(images: dict[str, str] | None = None) -> None:
@@ -40,7 +40,7 @@ def install(images: dict[str, str] | None = None) -> None:
 
 def definitions() -> list[Path]:
     """Return the files with the Gateway API's CustomResourceDefinitions (standard channel)."""
-    folder = tools.module_folder("sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
+    folder = gotools.module_folder("sigs.k8s.io/gateway-api") / "config" / "crd" / "standard"
     return sorted(folder.glob("gateway.networking.k8s.io_*.yaml"))
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from e2e.cluster import images, tools
+from e2e.cluster import gotools, images, tools
 from e2e.cluster.console import ClusterError
 from e2e.cluster.images import Image
 from e2e.cluster.kubectl import ready
@@ -12,13 +12,13 @@ from e2e.cluster.run import run
 
 def prepare() -> None:
     """Put the clients into `.cluster/bin`."""
-    tools.link(tools.go_tools(tools.CLIENTS))
+    tools.link(gotools.programs(gotools.CLIENTS))
 
 
 def start(_take_over: bool) -> dict[str, str]:
     """Copy the current context's entry of the user's kubeconfig. Raises ClusterError if that cluster does not answer."""
     prepare()
-    kubectl = tools.go_tools(["kubectl"])["kubectl"]
+    kubectl = gotools.programs(["kubectl"])["kubectl"]
     KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
     KUBECONFIG.touch(0o600)
     KUBECONFIG.write_text(run([kubectl, "config", "view", "--minify", "--flatten", "--raw"]))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster import cache, operator_image, tools
+from e2e.cluster import cache, gotools, operator_image, tools
 from e2e.cluster.archive import write_image
 from e2e.cluster.console import ClusterError, part
 from e2e.cluster.paths import CACHE, ROOT, TOOLS_SOURCE
@@ -62,9 +62,9 @@ class Image:
 
 def _of_go_tool(reference: str, tool: str, public: str = "") -> Image:
     def save(target: Path, name: str, _without: Collection[str]) -> None:
-        write_image(target, name, {f"/{tool}": tools.go_tools([tool])[tool]}, command=[f"/{tool}"])
+        write_image(target, name, {f"/{tool}": gotools.programs([tool])[tool]}, command=[f"/{tool}"])
 
-    return Image(reference, lambda: tools.key(tool), save, public)
+    return Image(reference, lambda: gotools.key(tool), save, public)
 
 
 def _traefik(target: Path, reference: str, _without: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from e2e.cluster import images, tools
+from e2e.cluster import gotools, images, tools
 from e2e.cluster.console import ClusterError, part
 from e2e.cluster.images import Image
 from e2e.cluster.kubectl import ready
@@ -15,8 +15,8 @@ NAME = "serinus"
 
 def prepare() -> Path:
     """Return kind's program; the clients are linked into `.cluster/bin`."""
-    programs = tools.go_tools([*tools.CLIENTS, "kind"])
-    tools.link({name: programs[name] for name in (*tools.CLIENTS, "kind")})
+    programs = gotools.programs([*gotools.CLIENTS, "kind"])
+    tools.link({name: programs[name] for name in (*gotools.CLIENTS, "kind")})
     return programs["kind"]
 
 

@@ -3,18 +3,20 @@
 import json
 import os
 import platform
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
-from e2e.cluster import containerd, images, leftovers, network, operator_image, tools
+from e2e.cluster import containerd, gotools, images, leftovers, network, operator_image, tools
 from e2e.cluster.certificates import Authority
 from e2e.cluster.console import ClusterError, part
 from e2e.cluster.containerd import Containerd
 from e2e.cluster.kubectl import kubectl, ready
 from e2e.cluster.network import Network
 from e2e.cluster.paths import AUDIT_LOG, KUBECONFIG, LOGS, MANIFESTS, STATE
-from e2e.cluster.processes import Registry
+from e2e.cluster.processes import Process, Registry
+from e2e.cluster.processes import stop as stop_processes
 from e2e.cluster.run import wait_for
 
 NODE = "serinus"
@@ -57,9 +59,9 @@ def prepare() -> dict[str, Path]:
         raise ClusterError("the local cluster needs root on Linux: run it as root, or start Docker and take CLUSTER=kind")
     with ThreadPoolExecutor(1) as beside:  # the compiler does not keep the disk and the network busy
         packages = beside.submit(_packages)
-        programs = tools.go_tools([*tools.CLIENTS, *tools.NODE, *tools.SERVED])
+        programs = gotools.programs([*gotools.CLIENTS, *gotools.NODE, *gotools.SERVED])
         packages.result()
-    tools.link({name: programs[name] for name in tools.CLIENTS})
+    tools.link({name: programs[name] for name in gotools.CLIENTS})
     containerd.store()
     return programs
 
@@ -69,7 +71,7 @@ def _packages() -> None:
     tools.need_commands(nft="nftables", ip="iproute2", openssl="openssl", mount="mount", buildah="buildah", skopeo="skopeo")
     operator_image.prepare()
     tools.unpacked_packages()
-    tools.module_folder("sigs.k8s.io/gateway-api")
+    gotools.module_folder("sigs.k8s.io/gateway-api")
     for image in images.named(["traefik"]):
         with image.archive():
             pass
@@ -79,6 +81,23 @@ def healthy() -> bool:
     """Whether this clone's cluster runs: every process that was started, and an API server that answers."""
     known = PROCESSES.read()
     return bool(known) and all(process.alive for process in known.values()) and ready()
+
+
+def process_of(container: str) -> Process | None:
+    """The first process of a container; None where this clone's cluster is not a local one."""
+    if not PROCESSES.read():
+        return None
+    tasks = (line.split() for line in ENGINE.ctr("tasks", "ls").splitlines())
+    return next((Process.of(int(task[1])) for task in tasks if task[0] == container), None)
+
+
+def restart_api_server() -> None:
+    """Kill the API server, start it as it was, and return when it is ready."""
+    process = PROCESSES.read()["kube-apiserver"]
+    words = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+    stop_processes([process], seconds=5, first=signal.SIGKILL)
+    PROCESSES.start("kube-apiserver", words, log=LOGS / "kube-apiserver.log")
+    wait_for("the API server is ready", ready, seconds=60)
 
 
 def stop() -> None:

@@ -323,6 +323,8 @@ def promoting(a: _Attempt) -> None:
     target = a.obs.target
     if a.obs.route.reverted:  # the user's Service has the traffic, and its pods become the judged version: leave it so
         a.status.weight, a.status.step_since = 0, None
+    if a.status.weight > (carried := carries(a.obs.canary.ready, a.replicas)):  # the Service's pods take over
+        a.status.weight, a.status.step_since = carried, None
     if not target.exists:
         a.back("Aborted", "TargetDeleted", "the Deployment was deleted while the version was promoted")
     elif a.status.outcome != "Skipped" and (a.obs.canary.fault or (a.obs.verdict and a.obs.verdict.kind == "Fail")):

@@ -1,0 +1,119 @@
+"""The exploration of tests/explore.py: nothing is found in what is there, and something in each of a number of seeded faults."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.explore import Explorer, Rules, Setting, State, Violation
+
+from serinus.rollout import machine, order, rest
+
+#: (what is wrong, module, the line that is right, the line that is wrong)
+SEEDED = (
+    (
+        "weight before the pods are ready",
+        machine,
+        "enough, by_pods = a.obs.canary.ready >= a.pods(weight), a.obs.route.by_pods",
+        "enough, by_pods = True, a.obs.route.by_pods",
+    ),
+    (
+        "a failed look is overheard",
+        machine,
+        'elif a.obs.verdict and a.obs.verdict.kind == "Fail":\n        a.back',
+        "elif False:\n        a.back",
+    ),
+    ("the next step before the router has taken this one", machine, "if not a.arrived():\n", "a.arrived()\n    if False:\n"),
+    (
+        "what people did before the evidence",
+        machine,
+        'elif a.obs.verdict and a.obs.verdict.kind == "Fail":\n        a.back("RolledBack", "AnalysisFailed", a.obs.verdict.sentence)\n',
+        "",
+    ),
+    (
+        "weight 0 taken as seen when it was only written",
+        machine,
+        "verified = route.weight == 0 and a.arrived() and",
+        "verified = route.weight == 0 and",
+    ),
+    (
+        "pods away in the pass that takes the traffic",
+        machine,
+        "return Desired(weight=0, pods=0 if by_pods else kept, released=released",
+        "return Desired(weight=0, pods=0, released=released",
+    ),
+    (
+        "the end before the route is put back",
+        machine,
+        "if a.obs.route.restored and a.obs.canary.gone and undone:",
+        "if a.obs.canary.gone and undone:",
+    ),
+    ("the end before the canary is gone", machine, "if a.obs.route.restored and a.obs.canary.gone and undone:", "if undone:"),
+    (
+        "a share that stays on pods that are lost",
+        machine,
+        "a.status.weight = min(a.status.weight, carries(ready, a.replicas))\n    a.status.step_since = None\n    a.status.why",
+        "a.status.why",
+    ),
+    ("an outcome that changes", machine, "        if a.status.outcome is None:\n            a.status.outcome,", "        if True:\n            a.status.outcome,"),
+    ("a drain that does not wait for the router", machine, "if a.arrived() and a.since(a.status.step_since) >= parse", "if a.since(a.status.stage_since) >= parse"),
+    ("a promotion after the first step", machine, "if index >= len(a.plan):", "if index >= 1:"),
+    ("a new version released at rest", rest, "pause = False\n    elif hold == \"pause\" and seen.paused and not", "pause = False\n    elif seen.paused and not"),
+    ("a version after a rollback that is never tried", rest, "        same\n        and last\n", "        last\n"),
+    ("the record before the traffic", order, 'return ("Take", "Record",', 'return ("Record", "Take",'),
+    ("traffic before the record", order, 'return ("Record", "Objects", "Target", "Give", "Tell")', 'return ("Give", "Record", "Objects", "Target", "Tell")'),
+    ("the routes are not put back", order, '"Target", "Restore", "Tell"', '"Target", "Tell"'),
+    ("the traffic is not taken back", order, 'return ("Take", "Record",', 'return ("Record",'),
+)  # fmt: skip
+
+
+def seeded(module: types.ModuleType, right: str, wrong: str) -> types.ModuleType:
+    """The module with one fault in it."""
+    path = Path(str(module.__file__))
+    source = path.read_text()
+    assert source.count(right) >= 1, f"{path.name} has no {right!r} any more: seed the fault anew"
+    changed = types.ModuleType(f"{module.__name__}_seeded")
+    changed.__dict__["__name__"] = module.__name__  # dataclasses look their module up by name
+    exec(compile(source.replace(right, wrong), str(path), "exec"), changed.__dict__)
+    return changed
+
+
+def test_every_state_of_a_small_world(capsys: pytest.CaptureFixture[str]) -> None:
+    """With any one fault at any moment. `make explore` walks two; CI does it as well (docs/testing.md)."""
+    explorer = Explorer(Setting(faults=1))
+    states = explorer.explore()
+    with capsys.disabled():
+        print(f"\n{states} states explored, {explorer.steps} steps between them")
+    assert states > 10_000, "the exploration has become too small to mean anything"
+
+
+@pytest.mark.parametrize(("module", "right", "wrong"), [each[1:] for each in SEEDED], ids=[each[0] for each in SEEDED])
+def test_a_seeded_fault_is_found(module: types.ModuleType, right: str, wrong: str) -> None:
+    changed = seeded(module, right, wrong)
+    rules = Rules(
+        advance=getattr(changed, "advance", machine.advance),
+        writes=getattr(changed, "writes", order.writes),
+        decide=getattr(changed, "decide", rest.decide),
+    )
+    with pytest.raises(Violation):
+        Explorer(Setting(faults=1), rules).explore()
+
+
+LARGE = Setting(weights=(5, 25, 50, 100), replicas=10, faults=6, verdicts=("none", "Wait", "Pass", "Fail", "NoData"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 10_000), min_size=5, max_size=80))
+def test_ways_through_a_large_world(choices: list[int]) -> None:
+    """Ten pods, four steps, six faults: too many states to walk all, so ways through them."""
+    explorer = Explorer(LARGE)
+    at = State()
+    for choice in choices:
+        ways = list(explorer.successors(at))
+        if not ways:
+            break
+        at = ways[choice % len(ways)][1]
+    explorer.calm(at)
