@@ -25,11 +25,11 @@ Schema = dict[str, Any]
 
 #: What the models' patterns mean.
 WORDS = {
-    r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$": "a length of time",
+    r"^([0-9]{1,7}(\.[0-9]+)?(ms|s|m|h))+$": "a length of time, each number of at most 7 digits",
     r"^[0-9]{1,3}(\.[0-9]{1,6})?%$": "a percentage such as `1%` or `0.05%`",
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "a name",
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": "a name",
-    r"\S": "not blank",
+    r"[!-~]": "not blank",
 }
 #: What the models leave to their names. Prefer a description in the model.
 MEANING = {

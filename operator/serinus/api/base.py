@@ -40,12 +40,14 @@ Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-
 Label = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Text = Annotated[str, Field(max_length=2048)]
 Short = Annotated[str, Field(max_length=256)]
-PromQL = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"\S")]
+#: Something printable is in it. Said without \S, of which Go and Rust, and so the API server and pydantic, think differently.
+PromQL = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"[!-~]")]
+#: At most some 4,500 years: added to today it is still a date.
 Duration = Annotated[
     str,
     Field(
         max_length=32,
-        pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$",
+        pattern=r"^([0-9]{1,7}(\.[0-9]+)?(ms|s|m|h))+$",
         description="A length of time such as 30s, 5m or 1h30m; never negative.",
     ),
 ]
