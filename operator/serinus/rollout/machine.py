@@ -307,6 +307,12 @@ def short_of_pods(a: _Attempt) -> bool:
     return True
 
 
+def cap(a: _Attempt) -> None:
+    """After the judging is over: canary pods that are lost leave their share to the Service's."""
+    if a.status.weight > (carried := carries(a.obs.canary.ready, a.replicas)):
+        a.status.weight, a.status.step_since = carried, None
+
+
 def paused(a: _Attempt) -> None:
     """Judged as at a step, but only a person ends it."""
     if interrupted(a) or short_of_pods(a):
@@ -323,13 +329,12 @@ def promoting(a: _Attempt) -> None:
     target = a.obs.target
     if a.obs.route.reverted:  # the user's Service has the traffic, and its pods become the judged version: leave it so
         a.status.weight, a.status.step_since = 0, None
-    if a.status.weight > (carried := carries(a.obs.canary.ready, a.replicas)):  # the Service's pods take over
-        a.status.weight, a.status.step_since = carried, None
-    if not target.exists:
-        a.back("Aborted", "TargetDeleted", "the Deployment was deleted while the version was promoted")
-    elif a.status.outcome != "Skipped" and (a.obs.canary.fault or (a.obs.verdict and a.obs.verdict.kind == "Fail")):
+    cap(a)
+    if a.status.outcome != "Skipped" and (a.obs.canary.fault or (a.obs.verdict and a.obs.verdict.kind == "Fail")):
         a.status.undo = True
         interrupted(a)
+    elif not target.exists:
+        a.back("Aborted", "TargetDeleted", "the Deployment was deleted while the version was promoted")
     elif target.template == "serving":
         a.back("Aborted", "Reverted", "the serving version was put back while the new one was promoted")
     elif target.template == "other":
@@ -351,11 +356,12 @@ def returning(a: _Attempt) -> None:
     """The Deployment's new pods are cold: they get the traffic back in steps, judged."""
     verdict = a.obs.verdict
     last = max((step.weight for step in a.status.steps), default=100)
+    cap(a)
     if a.status.times.returning is None:
         if a.status.return_after and a.now < a.status.return_after:
             return
         a.status.times.returning = a.now
-        a.status.weight, a.status.step_since = way_back(last)[0], None
+        a.status.weight, a.status.step_since = min(a.status.weight, way_back(last)[0]), None
     if verdict and verdict.kind == "Fail" and a.obs.canary.ready >= a.pods(last):
         a.status.times.returning, a.status.return_after = None, a.now + RETURN_RETRY
         a.status.weight, a.status.step_since = last, None
