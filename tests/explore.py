@@ -269,7 +269,7 @@ class Explorer:
         """One write, as controller/effects.py and traffic/gateway.py make it; None: refused, somebody else was first."""
         desired, status = decision.desired, decision.status
         if write == "Record":
-            if status.outcome != (was := self.statuses[now.status].outcome) and was not in (None, "Skipped"):
+            if status.outcome != (was := self.statuses[now.status].outcome) and was is not None:
                 raise Violation(f"the outcome {was} became {status.outcome}")
             if desired.weight is not None and now.route_exists and (now.route or 0) > desired.weight:
                 raise Violation("something was written before the traffic was taken back")

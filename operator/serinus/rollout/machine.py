@@ -114,10 +114,17 @@ class _Attempt:
             self.status.step_since = self.now
         return there
 
+    def blind(self) -> bool:
+        """The version has had traffic, and this process has not looked yet: what was taken back may have been for harm."""
+        return self.release.status.times.first_exposed is not None and self.obs.verdict is None
+
     def back(self, outcome: Outcome, reason: str, why: str) -> None:
-        """Takes the traffic back. From here on weight 0 is what should be so, whatever else happens."""
+        """Takes the traffic back. From here on weight 0 is what should be so, whatever else happens.
+
+        What went out unjudged stays on record as that, whatever became of it.
+        """
         exposed = self.status.times.first_exposed is not None
-        self.status.outcome, self.status.reason = outcome, reason
+        self.status.outcome, self.status.reason = self.status.outcome or outcome, reason
         self.status.weight = 0
         self.status.times.decided = self.now
         verdict = self.obs.verdict
@@ -341,7 +348,7 @@ def promoting(a: _Attempt) -> None:
         a.back("Superseded", "NewerVersion", "a newer version was applied while this one was promoted")
     elif a.status.stuck and a.obs.commands.deleting:
         a.back("Aborted", "CanaryDeleted", "the Canary was deleted while the promotion was stuck")
-    elif target.rolled_out and not target.paused:
+    elif target.rolled_out and not target.paused and not a.blind():
         a.status.times.promoted = a.now
         a.tell("RolledOut", f"the Deployment runs {a.release.spec.revision}")
         why = "traffic goes back to the Service, now on the new version"
@@ -469,6 +476,8 @@ def desired(a: _Attempt) -> Desired:
     stage, status, by_pods = a.status.stage, a.status, a.obs.route.by_pods
     first = next(step.weight or 0 for step in a.plan if step.weight)
     kept = a.obs.canary.replicas
+    # None is given before the first look. Without a router the pods are the weight, and they stay.
+    weight = min(status.weight, a.obs.route.weight) if a.blind() and not by_pods else status.weight
     failed = status.outcome == "RolledBack" or status.reason == "AbortedByUser"
     failure = status.why if stage != "RollingBack" and failed and not status.undo else ""
     if stage in ("Cleaning", "Ended"):
@@ -483,7 +492,7 @@ def desired(a: _Attempt) -> Desired:
         skipped = status.outcome == "Skipped"
         # Once more pods are asked for, none is taken away before the traffic is.
         return Desired(
-            weight=None if skipped else status.weight,
+            weight=None if skipped else weight,
             pods=None if skipped else max(kept, a.pods(status.weight)),
             released=True,
             frozen=not status.stuck and not skipped,
@@ -492,7 +501,7 @@ def desired(a: _Attempt) -> Desired:
         skipped = status.outcome == "Skipped"
         return Desired(weight=None if skipped else status.weight, pods=None if skipped else kept, released=skipped)
     step = a.plan[status.step].weight if stage == "Stepping" else 0
-    return Desired(weight=status.weight, pods=max(kept, a.pods(max(status.weight, step or 0, first))))
+    return Desired(weight=weight, pods=max(kept, a.pods(max(status.weight, step or 0, first))))
 
 
 def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -> Decision:
