@@ -7,7 +7,7 @@ CLUSTER ?=
 export CLUSTER
 export KUBECONFIG_FILE := $(CURDIR)/.cluster/kubeconfig
 
-.PHONY: help demo down test check e2e lint types unit format crds docs lock bench cluster-up cluster-down images install uninstall clean
+.PHONY: help demo down test check e2e lint types unit explore format crds docs lock bench cluster-up cluster-down images install uninstall clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -51,7 +51,7 @@ install: venv ## The operator into the cluster, with the Helm chart
 uninstall: venv ## Take it out again
 	@$(PY) -m e2e.install --uninstall
 
-test: check e2e ## Everything, unit to end-to-end
+test: check explore e2e ## Everything, unit to end-to-end
 
 check: venv lint types unit ## The fast part: lint, types, unit tests
 
@@ -68,7 +68,10 @@ types: venv
 	@.venv/bin/mypy
 
 unit: venv
-	@.venv/bin/pytest tests
+	@.venv/bin/pytest tests -m "not long"
+
+explore: venv ## Every state of a small world, and seeded faults that must be found there
+	@.venv/bin/pytest tests -m long --durations=3
 
 e2e: venv ## The tests on a real cluster
 	@$(PY) -m e2e.cluster up

@@ -96,8 +96,10 @@ def seeded(module: types.ModuleType, right: str, wrong: str) -> types.ModuleType
     return changed
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_every_state_of_a_small_world(capsys: pytest.CaptureFixture[str]) -> None:
-    """With any one fault at any moment. `make explore` walks two; CI does it as well (docs/testing.md)."""
+    """With any one fault at any moment. `python -m tests.explore --faults 2` walks any two."""
     explorer = Explorer(Setting(faults=1))
     states = explorer.explore()
     with capsys.disabled():
@@ -105,6 +107,8 @@ def test_every_state_of_a_small_world(capsys: pytest.CaptureFixture[str]) -> Non
     assert states > 10_000, "the exploration has become too small to mean anything"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("module", "right", "wrong"), [each[1:] for each in SEEDED], ids=[each[0] for each in SEEDED])
 def test_a_seeded_fault_is_found(module: types.ModuleType, right: str, wrong: str) -> None:
     changed = seeded(module, right, wrong)
