@@ -105,6 +105,7 @@ class Setting:
     weights: tuple[int, ...] = (50, 100)
     replicas: int = 2
     faults: int = 2
+    hold: rest.Hold = "policy"
     verdicts: tuple[Says, ...] = ("none", "Wait", "Fail")
 
 
@@ -325,11 +326,12 @@ class Explorer:
         fields = ("template", "paused", "frozen", "labelled", "uid")
         stale = any(getattr(now, name) != getattr(seen, name) for name in fields)
         if desired.undo and obs.target.template == "held":
-            return None if stale else now._replace(template=now.base, paused=now.labelled or now.paused)
+            return None if stale else now._replace(template=now.base, paused=self.policy(now) or now.paused)
         ours = obs.target.template == "held" or (desired.undo and obs.target.template == "serving")
         let_go = (desired.released or (desired.undo and obs.target.template == "serving")) and ours
         frozen = desired.frozen and obs.target.template == "held"
-        after = now._replace(paused=seen.paused and not let_go, frozen=frozen)
+        paused = (seen.paused or self.setting.hold == "pause") and not let_go
+        after = now._replace(paused=paused, frozen=frozen)
         if after == now._replace(paused=seen.paused, frozen=seen.frozen):
             return now
         if stale:
@@ -391,7 +393,7 @@ class Explorer:
         if key not in self._rest:
             known = self.canary.model_copy(deep=True)
             known.status.phase, known.status.target_uid = s.phase, str(s.told_uid)
-            self._rest[key] = self.rules.decide(known, self.seen_at_rest(s), "policy")
+            self._rest[key] = self.rules.decide(known, self.seen_at_rest(s), self.setting.hold)
         return self._rest[key]
 
     def seen_at_rest(self, s: State) -> rest.AtRest:
@@ -423,6 +425,10 @@ class Explorer:
 
     # ---- the cluster and people ----
 
+    def policy(self, s: State) -> bool:
+        """Whether the admission policy holds a new template."""
+        return self.setting.hold == "policy" and s.labelled
+
     def progress(self, s: State) -> Iterator[tuple[str, State]]:
         """What a healthy cluster does sooner or later."""
         if s.pods is not None and s.ready < s.pods and not s.crashed:
@@ -453,10 +459,10 @@ class Explorer:
     def event(self, s: State, name: str) -> State | None:
         verb, _, what = name.partition(" ")
         if verb == "apply":
-            if s.uid == 0 or s.template == what or s.frozen:
+            if s.uid == 0 or s.template == what or (s.frozen and self.setting.hold == "policy"):
                 return None
-            excused = s.excused if s.labelled else s.excused | {what}
-            return s._replace(template=what, paused=s.paused or s.labelled, excused=excused)
+            paused = s.paused or self.policy(s)
+            return s._replace(template=what, paused=paused, excused=s.excused if paused else s.excused | {what})
         if name == "unpause":
             return s._replace(paused=False, labelled=False, excused=s.excused | {s.template}) if s.paused and s.uid else None
         if name == "abort":
@@ -518,8 +524,8 @@ class Explorer:
             raise Violation("the canary is still there")
         if s.frozen:
             raise Violation("the Deployment is still frozen")
-        if s.uid and s.template == s.serving and s.paused:
-            raise Violation("the Deployment serves what it holds, and is still paused")
+        if s.uid and s.template == s.serving and s.paused != (self.setting.hold == "pause" and not s.deleting):
+            raise Violation(f"the Deployment serves what it holds, and paused is {s.paused}")
         if s.phase == "RolledBack" and s.template == s.serving:
             raise Violation("RolledBack, although the serving version is in the Deployment")
         if s.phase == "RolledBack" and (s.last is None or s.last[0] != s.template):
@@ -664,9 +670,10 @@ def main() -> int:
     """Prints the number of states."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=2)
+    parser.add_argument("--hold", choices=["policy", "pause"], default="policy")
     arguments = parser.parse_args()
     began = time.monotonic()
-    explorer = Explorer(Setting(faults=arguments.faults))
+    explorer = Explorer(Setting(faults=arguments.faults, hold=arguments.hold))
     try:
         count = explorer.explore()
     except Violation as violation:
