@@ -14,7 +14,7 @@ from serinus.api.canary import Canary
 from serinus.api.release import Release, ReleaseStatus
 from serinus.controller import effects, looks, telemetry
 from serinus.controller.queue import Key
-from serinus.controller.record import body, new_release, summary
+from serinus.controller.record import begun, body, new_release, summary
 from serinus.controller.tell import Teller
 from serinus.controller.world import World, at_rest, observation, read, releases
 from serinus.events.outbox import owed
@@ -96,6 +96,8 @@ class Loop:
         active = [release for release in known if release.status.stage != "Ended"]
         memo.release = active[-1] if active else None
         memo.stored = memo.release.status.model_copy(deep=True) if memo.release else None
+        if memo.release:
+            memo.release.status = begun(memo.release)
         ended = [release for release in known if release.status.stage == "Ended"]
         memo.last = ended[-1] if ended else None
         self._teller.take_over(known)

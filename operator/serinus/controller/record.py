@@ -12,7 +12,7 @@ from serinus.api.release import Release, ReleaseSpec, ReleaseStatus, Stage, Targ
 from serinus.controller.world import World
 from serinus.kube import FIELD_MANAGER, Object
 from serinus.rollout.machine import Decision
-from serinus.rollout.rest import AtRest, Begin, Rest
+from serinus.rollout.rest import SKIP, AtRest, Begin, Rest
 from serinus.workloads import template as templates
 
 PHASES: dict[Stage, Phase] = {
@@ -59,6 +59,17 @@ def new_release(canary: Canary, world: World, seen: AtRest, begin: Begin, now: d
         ),
         status=ReleaseStatus(stage=begin.stage, outcome=begin.outcome, reason=begin.outcome or "", why=begin.why),
     )
+
+
+def begun(release: Release) -> ReleaseStatus:
+    """A release's status, also where the process that created it ended before it wrote one.
+
+    The API server takes no status with a create. A version that was on its way past the hold is seen to be so again; one
+    that asks to go out unjudged is known by its template.
+    """
+    if release.status.stage_since is None and templates.wants_skip(release.spec.template):
+        return ReleaseStatus(stage="Promoting", outcome="Skipped", reason="Skipped", why=SKIP)
+    return release.status
 
 
 def body(release: Release) -> Object:

@@ -11,6 +11,9 @@ from typing import Literal
 from serinus.api.canary import Canary, Phase
 from serinus.api.release import Kind, Outcome, Stage
 
+#: Why a version goes out unjudged that asks for it.
+SKIP = "the pod template carries serinus.dev/skip"
+
 #: How versions are held: by the admission policy, or by keeping the Deployment paused at all times.
 Hold = Literal["policy", "pause"]
 
@@ -133,8 +136,7 @@ def differing(canary: Canary, seen: AtRest, hold: Hold, retry: str) -> Rest:
         return Rest("Adopting" if not status.target_uid else "Stable", "RollingOut", "rolling out")
     attempt = last.attempt + 1 if last and last.target_uid == seen.uid and last.generation == seen.generation else 1
     if seen.skip:
-        why = "the pod template carries serinus.dev/skip"
-        return Rest("Promoting", "Skipped", why, Begin("Deploy", attempt, "Promoting", "Skipped", why))
+        return Rest("Promoting", "Skipped", SKIP, Begin("Deploy", attempt, "Promoting", "Skipped", SKIP))
     if not seen.paused:
         why = unheld(canary, seen, hold)
         return Rest("Promoting", "Skipped", why, Begin("Deploy", attempt, "Promoting", "Skipped", why))
