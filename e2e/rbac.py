@@ -67,8 +67,8 @@ class Grant:
 
 
 def rendered() -> str:
-    """The chart's roles and bindings as Helm makes them, comments and all."""
-    words = ("template", install.RELEASE, "charts/serinus", "-n", install.NAMESPACE)
+    """The chart's roles and bindings as Helm makes them, comments and all, with every value that adds a right."""
+    words = ("template", install.RELEASE, "charts/serinus", "-n", install.NAMESPACE, "--set", "namespaces={some}")
     return kubectl.helm(*words, "--show-only", "templates/rbac.yaml")
 
 

@@ -264,3 +264,11 @@ def test_two_releases_do_not_share_a_cluster_wide_name():
     names = {document["metadata"]["name"] for document in yaml.safe_load_all(done.stdout) if document}
     assert names
     assert all(name.startswith("second-serinus") for name in names)
+
+
+def test_namespaces_are_listed_only_where_not_all_are_watched():
+    def listed(*settings: str) -> bool:
+        return any("namespaces" in rule["resources"] for rule in one("ClusterRole", *settings)["rules"])
+
+    assert not listed()
+    assert listed("namespaces={shop}")

@@ -6,6 +6,7 @@ the schema, and every CEL rule has its twin in Python, found by the rule's text.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -23,6 +24,7 @@ Place = tuple[str | int, ...]
 CRDS = {"Canary": "canaries", "MetricTemplate": "metrictemplates"}
 
 
+@functools.cache
 def read(kind: str, folder: Path = kubectl.ROOT / "crds") -> Schema:
     """The schema of `spec`."""
     crd = yaml.safe_load((folder / f"{CRDS[kind]}.yaml").read_text())
