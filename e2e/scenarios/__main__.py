@@ -10,14 +10,15 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
-from e2e import kubectl
+from e2e import kubectl, rbac
 from e2e.conftest import AS_IT_IS, prepare
 
 FOLDER = Path(__file__).parent
 #: These stop the operator, or install it otherwise: nothing else may run meanwhile.
-ALONE = ("test_operator_killed.py", "test_without_policies.py")
+ALONE = ("test_chart_life.py", "test_operator_killed.py", "test_without_policies.py")
 #: More of them only wait for the machine.
 BESIDE = 3
 
@@ -34,7 +35,7 @@ def run(name: str) -> int:
 
 def main() -> int:
     """0 when all passed."""
-    began = time.monotonic()
+    began, since = time.monotonic(), datetime.now(UTC)
     if not os.environ.get(AS_IT_IS):
         prepare()
     names = sorted(path.name for path in FOLDER.glob("test_*.py"))
@@ -42,6 +43,8 @@ def main() -> int:
     with ThreadPoolExecutor(BESIDE) as pool:
         codes = list(pool.map(run, [name for name in names if name not in ALONE]))
     codes += [run(name) for name in names if name in ALONE]
+    if not sys.argv[1:]:  # all of them ran: what they did not use nobody needs
+        codes.append(rbac.check(since))
     print(f"{time.monotonic() - began:.0f} s in all: {'passed' if not any(codes) else 'FAILED'}")
     return 1 if any(codes) else 0
 
