@@ -86,6 +86,7 @@ class State(NamedTuple):
     uid: int = 1
     deleting: bool = False
     abort: bool = False
+    resumed: bool = False
     #: What the Canary's status says.
     phase: Phase = "Stable"
     told_uid: int = 1
@@ -106,13 +107,18 @@ class Setting:
     replicas: int = 2
     faults: int = 2
     hold: rest.Hold = "policy"
+    #: A person has to let it go on after the first weight.
+    pause: bool = False
     verdicts: tuple[Says, ...] = ("none", "Wait", "Fail")
 
 
 def small_canary(setting: Setting) -> Canary:
     """Durations as short as they can be told apart."""
+    steps: list[Any] = [{"weight": weight, "duration": "5s"} for weight in setting.weights]
+    if setting.pause:
+        steps.insert(1, {"pause": {}})
     return canary(
-        steps=[{"weight": weight, "duration": "5s"} for weight in setting.weights],
+        steps=steps,
         progressDeadline="10s",
         promotion={"deadline": "10s", "drain": "5s"},
         rollback={"keepCanaryFor": "5s"},
@@ -203,7 +209,7 @@ class Explorer:
                 reverted=reverted,
                 problem="" if s.route_exists else "missing",
             ),
-            commands=Commands(abort="web-1" if s.abort else "", deleting=s.deleting),
+            commands=Commands(abort="web-1" if s.abort else "", resume="web-1/1" if s.resumed else "", deleting=s.deleting),
             verdict=_verdict(says) if status.times.first_exposed else None,
         )
 
@@ -361,7 +367,7 @@ class Explorer:
         if status.outcome is None:
             raise Violation("a release ended without an outcome")
         last = (now.version, status.outcome, now.told_uid)
-        return now._replace(status=-1, version="", base="", last=last, reached=0, abort=False)
+        return now._replace(status=-1, version="", base="", last=last, reached=0, abort=False, resumed=False)
 
     # ---- between releases ----
 
@@ -439,6 +445,8 @@ class Explorer:
             yield "rolled", self.rolled(s)
         if s.ending:
             yield "pods gone", s._replace(ending=False)
+        if s.status >= 0 and self.statuses[s.status].stage == "Paused" and not s.resumed:
+            yield "resume", s._replace(resumed=True)
         older = self.older(s.status)
         quarantine = -1.0 if s.quarantine + TICK > OLD else s.quarantine + TICK if s.quarantine >= 0 else -1.0
         if older != s.status or quarantine != s.quarantine:
@@ -599,6 +607,11 @@ class Explorer:
             except Violation as violation:
                 raise Violation(f"{violation}\n{self.way(s)}") from None
         return len(self.parents)
+
+    def transitions(self) -> set[tuple[str, str]]:
+        """Every change of stage that the machine decided."""
+        found = {(self.statuses[key[0]].stage, decision.status.stage) for key, (decision, _) in self._decided.items()}
+        return {(a, b) for a, b in found if a != b}
 
     def way(self, s: State) -> str:
         """How it came to this."""

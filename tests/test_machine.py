@@ -195,8 +195,10 @@ def test_a_route_that_somebody_puts_back_is_not_fought_over() -> None:
         ticks += 1
         if model.route.weight:
             model.route = replace(model.route, weight=0, uniform=False, restored=True, reverted=True)
-        model.tick()
+        decision = model.tick()
         model.route = replace(model.route, reverted=False)
+        if model.notes[-1:] == ["RouteReverted"] and decision.status.outcome is None and not decision.status.weight:
+            assert decision.desired.weight is None, "the route is left as it is until the next try"
     assert (model.release.status.outcome, model.release.status.reason) == ("Aborted", "RouteConflict")
     assert model.notes.count("RouteReverted") == 3
 

@@ -71,6 +71,22 @@ def test_bad_release_is_rolled_back(space: str) -> None:
     assert not stray, f"failed before the first exposure or after traffic was back: {stray}, {windows}"
 
 
+def test_the_next_version_is_not_judged_by_the_last_ones_errors(space: str) -> None:
+    """It is pushed while the bad one's errors are still in every window."""
+    follow.serve(space, replicas=1)
+    load = follow.Load(space, shop.host(NAME, space))
+    load.start()
+    kubectl.apply(shop.canary(NAME, space, shop.steps("3s", 50), **QUICK))
+    follow.phase(NAME, space, "Stable")
+    follow.set_env(space, MESSAGE="v2", FAIL_RATE="0.5")
+    follow.reached(space, "v2", "Keeping")
+    follow.set_env(space, MESSAGE="v3", FAIL_RATE="-")
+    assert follow.ended(space, "v2")["status"]["outcome"] == "RolledBack"
+    release = follow.ended(space, "v3")
+    assert release["status"]["outcome"] == "Promoted", release["status"]
+    assert not load.stop().failed(follow.times(release)["firstExposed"])
+
+
 def test_crash_loop_never_gets_a_request(space: str) -> None:
     follow.serve(space)
     load = follow.Load(space, shop.host(NAME, space))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from e2e import follow, kubectl, shop
 from e2e.kubectl import Object
@@ -111,5 +113,24 @@ def test_two_canaries_in_one_rule_take_turns(space: str) -> None:
     first, second = sorted((follow.times(release) for release in found), key=lambda moments: moments["firstExposed"])
     assert second["firstExposed"] > first["zeroVerified"]
     assert (kubectl.get("httproute", "both", space) or {})["spec"] == before
+    answers = load.stop()
+    assert answers.summary["failed"] == 0, answers.failures
+
+
+def test_route_put_back_by_a_gitops_tool(space: str) -> None:
+    """Traffic is safe at once, it is said, and after a while the release goes on; that it gives up after a few: test_machine."""
+    follow.serve(space, replicas=1)
+    load = follow.Load(space, shop.host(NAME, space), rate=50)
+    load.start()
+    kubectl.apply(shop.canary(NAME, space, shop.steps("2s", 50, 100), metrics=[]))
+    follow.phase(NAME, space, "Stable")
+    follow.set_env(space, MESSAGE="v2")
+    follow.taken(space, "v2", 50)
+    kubectl.run("replace", "--filename=-", stdin=json.dumps(shop.route(NAME, space)))
+    follow.says(space, "Conflicted", "True", "RouteReverted")
+    follow.told(space, "RouteReverted")
+    assert weights(kubectl.get("httproute", NAME, space)) == [(NAME, 1)], "not fought over"
+    assert follow.ended(space, "v2")["status"]["outcome"] == "Promoted"
+    assert weights(kubectl.get("httproute", NAME, space)) == [(NAME, 1)]
     answers = load.stop()
     assert answers.summary["failed"] == 0, answers.failures

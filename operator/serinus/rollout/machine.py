@@ -104,6 +104,11 @@ class _Attempt:
     def since(self, moment: datetime | None) -> timedelta:
         return self.now - moment if moment else timedelta(0)
 
+    def leaves_route_alone(self) -> bool:
+        """Somebody put the route back a short while ago."""
+        wait = REVERT_WAIT * 2 ** (self.status.route_reverts - 1)
+        return self.status.route_reverted_at is not None and self.since(self.status.route_reverted_at) < wait
+
     def arrived(self) -> bool:
         """The router has taken the weight that was asked for; notes since when."""
         route = self.obs.route
@@ -250,8 +255,7 @@ def stepping(a: _Attempt) -> None:
         start(a, a.status.step)
         return
     weight = step.weight
-    waited = a.since(a.status.route_reverted_at)
-    if a.status.route_reverted_at and waited < REVERT_WAIT * 2 ** (a.status.route_reverts - 1):
+    if a.leaves_route_alone():
         return
     enough, by_pods = a.obs.canary.ready >= a.pods(weight), a.obs.route.by_pods
     if enough or by_pods:
@@ -501,7 +505,8 @@ def desired(a: _Attempt) -> Desired:
         skipped = status.outcome == "Skipped"
         return Desired(weight=None if skipped else status.weight, pods=None if skipped else kept, released=skipped)
     step = a.plan[status.step].weight if stage == "Stepping" else 0
-    return Desired(weight=weight, pods=max(kept, a.pods(max(status.weight, step or 0, first))))
+    alone = weight == 0 and (a.leaves_route_alone() or (stage == "Paused" and status.route_reverted_at is not None))
+    return Desired(weight=None if alone else weight, pods=max(kept, a.pods(max(status.weight, step or 0, first))))
 
 
 def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -> Decision:
