@@ -90,12 +90,16 @@ class State(NamedTuple):
     #: What the Canary's status says.
     phase: Phase = "Stable"
     told_uid: int = 1
+    #: The version of the last release, until the serving one is seen in its place.
+    tried: str = ""
     quarantine: float = -1.0
     #: The last release: version, outcome, uid, and whether the Deployment is still as it was then.
     last: tuple[str, Outcome, int] | None = None
     #: The explorer's own book: the highest weight that this release was judged at, and what people let out themselves.
     reached: int = 0
     excused: frozenset[str] = frozenset()
+    #: Somebody applied or released something that no release has begun for yet.
+    asked: bool = True
     faults: int = 0
 
 
@@ -360,7 +364,7 @@ class Explorer:
             in_release(known.status, known, body)
             self._told[key] = known.status.phase, known.status.last_traffic_end is not None
         phase, exposed = self._told[key]
-        now = now._replace(phase=phase, quarantine=0.0 if exposed and now.quarantine < 0 else now.quarantine)
+        now = now._replace(phase=phase, tried=now.version, quarantine=0.0 if exposed and now.quarantine < 0 else now.quarantine)
         status = self.statuses[index]
         if status.stage != "Ended":
             return now
@@ -385,8 +389,11 @@ class Explorer:
             after = after._replace(paused=paused, labelled=s.labelled or decision.label)
         after = after._replace(frozen=False) if s.uid else after
         if decision.settled:
-            after = after._replace(told_uid=s.uid)
+            after = after._replace(told_uid=s.uid, tried="")
         if begin := decision.begin:
+            if not s.asked:
+                raise Violation(f"a release of {s.template} begins that nobody asked for")
+            after = after._replace(asked=False)
             status = ReleaseStatus(stage=begin.stage, outcome=begin.outcome, reason=begin.outcome or "", why=begin.why)
             after = after._replace(
                 status=self.number(status), version=s.template, base=s.serving, told_uid=s.uid, reached=0, quarantine=s.quarantine
@@ -395,10 +402,10 @@ class Explorer:
 
     def at_rest(self, s: State) -> rest.Rest:
         """The decision of rollout/rest.py."""
-        key = (s.uid, s.told_uid, s.paused, s.labelled, s.template, s.serving, s.last, s.route_exists, s.phase)
+        key = (s.uid, s.told_uid, s.paused, s.labelled, s.template, s.serving, s.last, s.route_exists, s.phase, s.tried)
         if key not in self._rest:
             known = self.canary.model_copy(deep=True)
-            known.status.phase, known.status.target_uid = s.phase, str(s.told_uid)
+            known.status.phase, known.status.target_uid, known.status.new_revision = s.phase, str(s.told_uid), s.tried
             self._rest[key] = self.rules.decide(known, self.seen_at_rest(s), self.setting.hold)
         return self._rest[key]
 
@@ -462,7 +469,8 @@ class Explorer:
         for name in FAULTS:
             after = self.event(s, name)
             if after is not None and after != s:
-                yield name, after._replace(faults=s.faults + 1)
+                asked = s.asked or (after.template, after.uid) != (s.template, s.uid) or after.labelled != s.labelled
+                yield name, after._replace(faults=s.faults + 1, asked=asked)
 
     def event(self, s: State, name: str) -> State | None:
         verb, _, what = name.partition(" ")

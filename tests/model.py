@@ -112,7 +112,7 @@ class Model:
         if desired.released and self.target.template == "held":
             self.target = replace(self.target, paused=False, rolled_out=self.can_roll)
         if desired.undo and self.target.template == "held":
-            self.target = replace(self.target, template="serving", paused=True)
+            self.target = replace(self.target, template="serving", paused=True, rolled_out=True)
 
     def run(self, until: str = "Ended", limit: int = 400) -> Model:
         """Ticks until the release reaches the stage. Fails if it does not."""

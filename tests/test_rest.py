@@ -18,13 +18,20 @@ LAST = LastRelease("web-1", "new", "RolledBack", "u", 2, 1)
 
 def rest(seen: AtRest, phase: str = "Stable", hold: Hold = "policy", **more: Any) -> Any:
     subject = canary()
-    subject.status = CanaryStatus.model_validate({"phase": phase, "targetUid": more.pop("uid", "u")})
+    tried = more.pop("tried", "new" if phase == "RolledBack" else "")
+    subject.status = CanaryStatus.model_validate({"phase": phase, "targetUid": more.pop("uid", "u"), "newRevision": tried})
     return decide(subject, seen, hold, **more)
 
 
 def test_a_held_template_begins_a_release() -> None:
     begin = rest(HELD).begin
     assert (begin.kind, begin.attempt, begin.stage) == ("Deploy", 1, "Preparing")
+
+
+def test_a_route_that_comes_and_goes_does_not_try_a_bad_version_again() -> None:
+    seen = replace(HELD, last=LAST)
+    assert rest(seen, "Adopting", tried="new").phase == "RolledBack"
+    assert rest(seen, "Stable").begin.kind == "Deploy", "the serving version was there in between"
 
 
 def test_a_restart_is_told_apart() -> None:

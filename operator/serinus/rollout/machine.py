@@ -54,6 +54,8 @@ class Desired:
     weight: int | None
     #: The canary's pods; None: none of its objects.
     pods: int | None
+    #: Traffic may be given. Not by a process that has not looked yet: what was taken back may have been for harm.
+    give: bool = True
     #: The Deployment is unpaused and rolls, as long as it holds this release's template.
     released: bool = False
     #: Template changes are refused while it rolls.
@@ -120,7 +122,7 @@ class _Attempt:
         return there
 
     def blind(self) -> bool:
-        """The version has had traffic, and this process has not looked yet: what was taken back may have been for harm."""
+        """The version has had traffic, and this process has not looked yet."""
         return self.release.status.times.first_exposed is not None and self.obs.verdict is None
 
     def back(self, outcome: Outcome, reason: str, why: str) -> None:
@@ -432,12 +434,14 @@ def keeping(a: _Attempt) -> None:
 def cleaning(a: _Attempt) -> None:
     """Ends when the user's objects are as they were and nothing of ours is left."""
     target = a.obs.target
-    undone = not a.status.undo or target.template != "held" or not target.exists
+    waited = a.since(a.status.stage_since) >= parse_duration(a.canary.spec.promotion.deadline)
     if a.status.outcome == "Skipped" and not a.status.times.promoted and target.template == "held" and not target.paused:
-        waited = a.since(a.status.stage_since) >= parse_duration(a.canary.spec.promotion.deadline)
         if target.exists and not target.rolled_out and not waited:
             return
         a.status.times.promoted = a.now if target.rolled_out else None
+    # What had rolled out rolls back before the next is judged: else that would look like a version nobody judged.
+    back = target.template == "serving" and (target.rolled_out or (a.obs.commands.deleting and waited))
+    undone = not a.status.undo or not target.exists or back or target.template == "other"
     if a.obs.route.restored and a.obs.canary.gone and undone:
         a.status.times.ended = a.now
         if a.status.outcome == "Promoted":
@@ -480,8 +484,6 @@ def desired(a: _Attempt) -> Desired:
     stage, status, by_pods = a.status.stage, a.status, a.obs.route.by_pods
     first = next(step.weight or 0 for step in a.plan if step.weight)
     kept = a.obs.canary.replicas
-    # None is given before the first look. Without a router the pods are the weight, and they stay.
-    weight = min(status.weight, a.obs.route.weight) if a.blind() and not by_pods else status.weight
     failed = status.outcome == "RolledBack" or status.reason == "AbortedByUser"
     failure = status.why if stage != "RollingBack" and failed and not status.undo else ""
     if stage in ("Cleaning", "Ended"):
@@ -496,8 +498,9 @@ def desired(a: _Attempt) -> Desired:
         skipped = status.outcome == "Skipped"
         # Once more pods are asked for, none is taken away before the traffic is.
         return Desired(
-            weight=None if skipped else weight,
+            weight=None if skipped else status.weight,
             pods=None if skipped else max(kept, a.pods(status.weight)),
+            give=not a.blind(),
             released=True,
             frozen=not status.stuck and not skipped,
         )
@@ -505,8 +508,9 @@ def desired(a: _Attempt) -> Desired:
         skipped = status.outcome == "Skipped"
         return Desired(weight=None if skipped else status.weight, pods=None if skipped else kept, released=skipped)
     step = a.plan[status.step].weight if stage == "Stepping" else 0
-    alone = weight == 0 and (a.leaves_route_alone() or (stage == "Paused" and status.route_reverted_at is not None))
-    return Desired(weight=None if alone else weight, pods=max(kept, a.pods(max(status.weight, step or 0, first))))
+    alone = status.weight == 0 and (a.leaves_route_alone() or (stage == "Paused" and status.route_reverted_at is not None))
+    pods = max(kept, a.pods(max(status.weight, step or 0, first)))
+    return Desired(weight=None if alone else status.weight, pods=pods, give=not a.blind())
 
 
 def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -> Decision:

@@ -122,13 +122,8 @@ def differing(canary: Canary, seen: AtRest, hold: Hold, retry: str) -> Rest:
     """
     last, status = seen.last, canary.status
     same = last is not None and last.revision == seen.revision and last.target_uid == seen.uid
-    if (
-        same
-        and last
-        and last.outcome in ("RolledBack", "Aborted")
-        and status.phase in ("RollingBack", "RolledBack")
-        and seen.paused
-    ):
+    # Tried, and not since replaced by the serving version: that clears newRevision.
+    if same and last and last.outcome in ("RolledBack", "Aborted") and status.new_revision == seen.revision and seen.paused:
         if retry == last.name:
             return Rest("Progressing", "Retry", "retried by hand", Begin("Retry", last.attempt + 1))
         return Rest("RolledBack", last.outcome, status.why)
