@@ -203,6 +203,20 @@ def test_a_route_that_somebody_puts_back_is_not_fought_over() -> None:
     assert model.notes.count("RouteReverted") == 3
 
 
+@pytest.mark.parametrize("stage", ["Paused", "Promoting"])
+def test_that_a_route_was_put_back_is_noticed_outside_of_a_step_too(stage: str) -> None:
+    """The loop calls it so once the weight was taken, of which `step_since` is the record."""
+    steps = [{"weight": 50, "duration": "1s"}] + ([{"pause": {}}] if stage == "Paused" else [])
+    model = Model(canary=canary(steps=steps), can_roll=False).run(stage)
+    for _ in range(3):
+        model.tick()
+    assert model.release.status.step_since is not None
+    model.route = replace(model.route, weight=0, uniform=False, restored=True, reverted=True)
+    assert not model.tick().desired.weight
+    model.route = replace(model.route, reverted=False)
+    assert not model.tick().desired.weight, "it is not fought over"
+
+
 def test_the_release_before_is_not_held_against_this_one() -> None:
     recent = canary(analysis={"metricsDelay": "15s"})
     recent.status.last_traffic_end = START

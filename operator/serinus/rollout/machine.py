@@ -332,6 +332,7 @@ def paused(a: _Attempt) -> None:
         return
     if a.status.steps and not a.status.route_reverted_at:  # lowered for pods that have become ready again
         a.status.weight = a.status.steps[-1].weight
+    a.arrived()  # only of a weight that was taken is it noticed that somebody puts the route back
     if a.obs.commands.resume == f"{a.release.metadata.name}/{a.status.step}":
         a.tell("Resumed", "resumed by hand")
         start(a, a.status.step + 1)
@@ -343,6 +344,7 @@ def promoting(a: _Attempt) -> None:
     if a.obs.route.reverted:  # the user's Service has the traffic, and its pods become the judged version: leave it so
         a.status.weight, a.status.step_since = 0, None
     cap(a)
+    a.arrived()
     if a.status.outcome != "Skipped" and (a.obs.canary.fault or (a.obs.verdict and a.obs.verdict.kind == "Fail")):
         a.status.undo = True
         interrupted(a)
