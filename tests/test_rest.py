@@ -89,6 +89,12 @@ def test_without_the_policy_the_deployment_stays_paused_at_rest() -> None:
     assert rest(replace(STABLE, rolled_out=False), hold="pause").pause is None, "not in the middle of a roll"
 
 
+def test_what_was_put_back_without_the_policy_rolls_back_and_is_paused_once() -> None:
+    mixed = replace(STABLE, paused=True, rolled_out=False, last=LAST)
+    assert rest(mixed, hold="pause").pause is False
+    assert rest(replace(mixed, observed=False), hold="pause").pause is None, "else it is paused and unpaused for ever"
+
+
 def test_the_label_is_put_back() -> None:
     assert rest(replace(STABLE, labelled=False)).label
 

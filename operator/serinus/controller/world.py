@@ -182,6 +182,7 @@ def at_rest(world: World, last: Release | None) -> AtRest:
         labelled=(deployment["metadata"].get("labels") or {}).get(CANARY_LABEL) == short_name(canary.metadata.name),
         serving=same_uid and templates.same(template, served),
         rolled_out=workload.rolled_out(deployment),
+        observed=workload.observed(deployment),
         restart_only=templates.restart_only(template, served),
         skip=templates.wants_skip(template),
         revision=templates.revision(template),

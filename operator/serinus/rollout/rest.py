@@ -44,6 +44,8 @@ class AtRest:
     serving: bool = True
     #: Every replica runs the template that the Deployment holds.
     rolled_out: bool = True
+    #: The Deployment's own controller has seen what it holds now. While it has not, `rolled_out` says nothing.
+    observed: bool = True
     #: Differs from the serving template by kubectl's restart annotation only.
     restart_only: bool = False
     #: The template asks to go out unjudged.
@@ -97,11 +99,12 @@ def decide(canary: Canary, seen: AtRest, hold: Hold, retry: str = "") -> Rest:
 def serving(canary: Canary, seen: AtRest, hold: Hold) -> Rest:
     """The Deployment holds the template that serves."""
     pause: bool | None = None
+    mixed = seen.observed and not seen.rolled_out
     if hold == "pause" and not seen.paused and seen.rolled_out:
         pause = True
     elif hold == "policy" and seen.paused:
         pause = False
-    elif hold == "pause" and seen.paused and not seen.rolled_out and seen.last and seen.last.outcome == "RolledBack":
+    elif hold == "pause" and seen.paused and mixed and seen.last and seen.last.outcome == "RolledBack":
         pause = False  # put back in mid-promotion: what had rolled out has to roll back
     why = "serving" if seen.rolled_out else "rolling out"
     ready = seen.rolled_out or canary.status.phase != "Adopting"

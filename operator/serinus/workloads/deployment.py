@@ -51,6 +51,12 @@ def replicas(deployment: Object) -> int:
     return 1 if asked is None else int(asked)
 
 
+def observed(deployment: Object) -> bool:
+    """Its status is about what it holds now."""
+    generation: int = deployment["metadata"].get("generation", 0)
+    return bool(deployment.get("status", {}).get("observedGeneration", 0) >= generation)
+
+
 def rolled_out(deployment: Object) -> bool:
     """Every replica runs the template it holds and is available; none of an older one is left.
 
@@ -58,7 +64,7 @@ def rolled_out(deployment: Object) -> bool:
     """
     status, wanted = deployment.get("status", {}), replicas(deployment)
     return bool(
-        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        observed(deployment)
         and status.get("updatedReplicas", 0) == wanted
         and status.get("replicas", 0) == wanted
         and status.get("availableReplicas", 0) == wanted
