@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from e2e import kubectl, shop
+from e2e import install, kubectl, shop
 from e2e.kubectl import Object
 from e2e.load.manifest import manifest
 
@@ -166,6 +166,52 @@ def condition(canary: Object | None, kind: str) -> Object:
     """One of its conditions, {} where it has none of that kind."""
     found = ((canary or {}).get("status") or {}).get("conditions") or []
     return next((c for c in found if c["type"] == kind), {})
+
+
+def says(namespace: str, kind: str, status: str, reason: str, name: str = "checkout", timeout: float = 30) -> str:
+    """Waits until the Canary has this condition; its message."""
+
+    def look() -> Object | None:
+        found = condition(kubectl.get("canary", name, namespace), kind)
+        return found if (found.get("status"), found.get("reason")) == (status, reason) else None
+
+    try:
+        found: Object = kubectl.until(f"{kind} is {status}, {reason}", look, timeout)
+    except kubectl.Failed as failed:
+        raise kubectl.Failed(f"{failed}; {json.dumps(kubectl.get('canary', name, namespace))[-3000:]}") from None
+    return str(found["message"])
+
+
+def told(namespace: str, reason: str, kind: str = "Canary", timeout: float = 20) -> Object:
+    """Waits for an event with this reason on an object of this kind; the newest."""
+
+    def look() -> Object | None:
+        found = [e for e in kubectl.items("events", namespace) if (e["involvedObject"]["kind"], e["reason"]) == (kind, reason)]
+        return max(found, key=lambda e: str(e.get("eventTime") or e["metadata"]["creationTimestamp"]), default=None)
+
+    found: Object = kubectl.until(f"an event {reason} on the {kind}", look, timeout)
+    return found
+
+
+def unheld(namespace: str, name: str = "checkout") -> None:
+    """At rest the Deployment is the user's: not paused, unless pausing it is how versions are held."""
+
+    def look() -> bool:
+        return bool((kubectl.get("deployment", name, namespace) or {})["spec"].get("paused")) == (install.HOLD == "pause")
+
+    kubectl.until(f"at rest, versions are held by {install.HOLD}", look, timeout=20)
+
+
+def taken(namespace: str, of: str, weight: int, timeout: float = 60) -> Object:
+    """Waits until the newest Release of the version `of` has seen the router take this weight."""
+
+    def look() -> Object | None:
+        found = releases(namespace, of)
+        steps = found[-1].get("status", {}).get("steps", []) if found else []
+        return found[-1] if weight in [step["weight"] for step in steps] else None
+
+    release: Object = kubectl.until(f"{of} has {weight} %", look, timeout, every=0.05)
+    return release
 
 
 def set_env(namespace: str, name: str = "checkout", **env: str) -> str:

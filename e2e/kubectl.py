@@ -106,6 +106,13 @@ def items(kind: str, namespace: str, selector: str = "") -> list[Object]:
     return list((found or {}).get("items") or [])
 
 
+def evict(pod: str, namespace: str) -> subprocess.CompletedProcess[str]:
+    """Asks for the pod to go, as a node that is drained does; a PodDisruptionBudget may refuse."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction"
+    return call("kubectl", "create", "--raw", path, "-f", "-", stdin=json.dumps(body), check=False)
+
+
 def until(what: str, look: Callable[[], Any], timeout: float = 60.0, every: float = 0.2) -> Any:
     """Waits for a condition: looks until it gets something true. Raises Failed with `what` and the last answer."""
     deadline, seen = time.monotonic() + timeout, None

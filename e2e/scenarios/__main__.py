@@ -1,6 +1,7 @@
 """All scenarios in less time: `python -m e2e.scenarios`. Those that leave the operator alone run beside one another.
 
 `pytest e2e/scenarios` runs the same ones after another. Each file's output is printed when it has ended.
+With SERINUS_E2E_HOLD=pause all of it runs as on clusters before Kubernetes 1.36, without the admission policies.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_bad_release_is_rolled_back(space: str) -> None:
     follow.set_env(space, MESSAGE="v1", FAIL_RATE="-")
     began = time.monotonic()
     follow.phase(NAME, space, "Stable", timeout=10)
-    kubectl.until("it is held no longer", lambda: not (kubectl.get("deployment", NAME, space) or {})["spec"].get("paused"), 10)
+    follow.unheld(space)
     assert time.monotonic() - began < 8, "putting the old version back is enough"
     follow.set_env(space, MESSAGE="v2", FAIL_RATE="0.3333")
     kubectl.until("a new Release", lambda: len(follow.releases(space, "v2")) == 2, timeout=10)

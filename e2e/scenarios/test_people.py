@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from e2e import follow, kubectl, shop, sink
+from e2e import follow, install, kubectl, shop, sink
 from e2e.kubectl import Object
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -115,9 +115,10 @@ def test_break_glass(space: str) -> None:
     adopted(space, shop.steps("60s", 50))
     follow.set_env(space, MESSAGE="v2")
     follow.reached(space, "v2", "Stepping")
-    kubectl.run("rollout", "resume", f"deployment/{NAME}", "-n", space, check=False)
-    assert deployment(space)["spec"]["paused"], "not while it is labelled"
-    kubectl.run("label", "deployment", NAME, "-n", space, "serinus.dev/canary-")
+    if install.HOLD == "policy":
+        kubectl.run("rollout", "resume", f"deployment/{NAME}", "-n", space, check=False)
+        assert deployment(space)["spec"]["paused"], "not while it is labelled"
+        kubectl.run("label", "deployment", NAME, "-n", space, "serinus.dev/canary-")
     kubectl.run("rollout", "resume", f"deployment/{NAME}", "-n", space)
     release = follow.ended(space, "v2")
     assert release["status"]["outcome"] == "Skipped", release["status"]
@@ -171,4 +172,4 @@ def test_serving_version_put_back_in_mid_release(space: str) -> None:
     assert release["status"]["outcome"] == "Aborted"
     assert release["status"]["reason"] == "Reverted"
     follow.phase(NAME, space, "Stable")
-    kubectl.until("not held", lambda: not deployment(space)["spec"].get("paused"))
+    follow.unheld(space)
