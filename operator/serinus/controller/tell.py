@@ -20,7 +20,7 @@ from serinus.controller import telemetry
 from serinus.controller.config import Config
 from serinus.events import cdevents, kubernetes
 from serinus.events.outbox import deliverable
-from serinus.events.sink import HttpSink, pause
+from serinus.events.sink import HttpSink, backoff, pause
 from serinus.kube import EVENTS, RELEASES, AlreadyExists, Kube, KubeError, NotFound, Object
 from serinus.rollout.machine import Note
 from serinus.rollout.rest import Rest
@@ -162,9 +162,9 @@ class Teller:
             await asyncio.sleep(pause(delivery, attempt, cdevent["context"]["id"]))
             attempt += 1
 
-    async def _mark(self, release: Release, event: OutboxEvent) -> None:
-        now = datetime.now(UTC)
-        self._delivered[release.metadata.uid, event.id] = now
+    async def _mark(self, release: Release, event: OutboxEvent, attempt: int = 1) -> None:
+        """Writes down that it was taken. The next event does not wait for that when it fails."""
+        now = self._delivered.setdefault((release.metadata.uid, event.id), datetime.now(UTC))
         current = self._releases.get(release.metadata.uid, release)
         index = [e.id for e in current.status.events].index(event.id)
         stamped = event.model_copy(update={"delivered_at": now}).dump()["deliveredAt"]
@@ -174,8 +174,15 @@ class Teller:
         ]
         try:
             await self._kube.patch(RELEASES, release.metadata.namespace, release.metadata.name, operations, "status")
-        except KubeError as error:  # the next store of the status says it; else it is sent again, with the same id
+        except NotFound:
+            return
+        except KubeError as error:  # a release that has ended is not stored again: without the mark it is never pruned
             log.info("%s: delivery not marked: %s", release.metadata.name, error)
+            self._spawn(self._mark_later(release, event, attempt))
+
+    async def _mark_later(self, release: Release, event: OutboxEvent, attempt: int) -> None:
+        await asyncio.sleep(backoff(attempt, event.id))
+        await self._mark(release, event, attempt + 1)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
