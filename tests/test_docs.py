@@ -223,3 +223,11 @@ def test_every_command_of_make_that_a_page_names_is_there() -> None:
     for page in PAGES:
         for command in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(), re.MULTILINE):
             assert command in targets, f"{name(page)}: make {command}"
+
+
+def test_every_test_that_the_pages_name_is_there() -> None:
+    sources = "".join(path.read_text() for folder in ("tests", "e2e") for path in (ROOT / folder).rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "testing.md").read_text()))
+    missing = {name for name in named if f"def {name}(" not in sources}
+    assert named
+    assert not missing, f"docs/testing.md names tests that are not there: {sorted(missing)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from pathlib import Path
@@ -113,6 +114,15 @@ def test_every_state_of_a_small_world(capsys: pytest.CaptureFixture[str], world:
     with capsys.disabled():
         sys.stdout.write(f"\n{states} states explored, {explorer.steps} steps between them\n")
     assert states > 10_000, "the exploration has become too small to mean anything"
+    surplus = explorer.transitions() - documented()
+    assert not surplus, f"docs/testing.md does not name these changes of stage: {surplus}"
+
+
+def documented() -> set[tuple[str, str]]:
+    """The table of transitions."""
+    text = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+    rows = re.findall(r"^\| `([A-Z]\w+)` \| (.+) \|$", text, re.M)
+    return {(before, after) for before, cell in rows for after in re.findall(r"`(\w+)`", cell)}
 
 
 @pytest.mark.long
