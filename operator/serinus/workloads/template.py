@@ -20,17 +20,23 @@ REPOSITORY = ("serinus.dev/repository", "org.opencontainers.image.source", "app.
 
 
 def plain(template: Object) -> Object:
-    """The template without what the Deployment controller adds to it in a ReplicaSet."""
-    copy = deepcopy(template)
-    labels = copy.get("metadata", {}).get("labels", {})
-    labels.pop(HASH_LABEL, None)
-    copy.get("metadata", {}).pop("creationTimestamp", None)
-    return copy
+    """The template without what the Deployment controller adds to it in a ReplicaSet. A copy."""
+    return deepcopy(_bare(template))
+
+
+def _bare(template: Object) -> Object:
+    """The same, sharing its parts with `template`: to look at."""
+    if "metadata" not in template:
+        return template
+    metadata = {key: value for key, value in template["metadata"].items() if key != "creationTimestamp"}
+    if "labels" in metadata:
+        metadata["labels"] = {key: value for key, value in metadata["labels"].items() if key != HASH_LABEL}
+    return {**template, "metadata": metadata}
 
 
 def same(one: Object, other: Object) -> bool:
     """As the Deployment controller compares (EqualIgnoreHash): both were defaulted by the same API server on reading."""
-    return plain(one) == plain(other)
+    return _bare(one) == _bare(other)
 
 
 def restart_only(one: Object, other: Object) -> bool:
@@ -46,7 +52,7 @@ def restart_only(one: Object, other: Object) -> bool:
 
 def revision(template: Object) -> str:
     """Ten hexadecimal digits that stand for the template's content."""
-    return hashlib.sha256(json.dumps(plain(template), sort_keys=True).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps(_bare(template), sort_keys=True).encode()).hexdigest()[:10]
 
 
 def images(template: Object) -> list[str]:
