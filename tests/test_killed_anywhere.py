@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 import aiohttp
 import pytest
-from tests.apiserver import OPERATOR, Call, Client, Gate, Server, merged
+from tests.apiserver import OPERATOR, READS, Call, Client, Gate, Server, merged
 from tests.controllers import REVISION, Controllers, ready
 
 from serinus.analysis.counters import Trajectory
@@ -560,7 +560,7 @@ class Walk:
 
     def __call__(self, call: Call, work: Work) -> Any:
         self.calls.append(call)
-        if call[0] in ("get", "list"):
+        if call[0] in READS:
             where = (call[0], *self.world.stages[-1:])
             if where not in self._read:
                 self._read.add(where)
