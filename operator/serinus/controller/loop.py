@@ -111,7 +111,8 @@ class Loop:
         now = datetime.now(UTC)
         obs = observation(world, release, self._verdict(memo, canary, release), now)
         decision = advance(canary, release, obs, now)
-        if decision.status.stage in FULL and not world.full:
+        # A route that does not resolve may lack the canary's Service, which somebody took away: it is made again.
+        if (decision.status.stage in FULL or world.route.problem) and not world.full:
             world = await read(self._kube, canary, True, release)
         again = await self._apply(canary, memo, release, world, decision)
         self._look(key, canary, memo, release)
