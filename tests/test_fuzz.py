@@ -72,7 +72,7 @@ def changed(kind: str, what: str, number: int = 0) -> Any:
     [
         ("spec.steps[0].weight is 101", "weight"),
         ("spec.steps[0].weight is 0", "weight"),
-        ("spec.steps[0].weight is None", "weight"),
+        ("spec.service.name is None", "name"),
         ("spec.service.port is 65536", "port"),
         ("spec.service.port is missing", "port"),
         ("spec.targetRef.name has 64 characters", "name"),
@@ -100,6 +100,7 @@ def test_what_is_past_a_bound_is_a_fault_that_names_the_field(what, names):
         "spec.service.port is 65535",
         "spec.targetRef.name has 63 characters",
         "spec.targetRef.kind is None",
+        "spec.analysis.metrics is None",
         "spec.analysis is None",
         "spec.analysis.metrics has 16 entries",
         "spec.analysis.metrics[2].query has 4096 characters",

@@ -7,12 +7,14 @@ the schema, and every CEL rule has its twin in Python, found by the rule's text.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import yaml
@@ -61,7 +63,7 @@ def completed(schema: Schema, value: Any, place: Place = ("spec",)) -> tuple[Any
         known: dict[str, Schema] = schema.get("properties") or {}
         result: dict[str, Any] = {}
         for key, child in value.items():
-            if child is None and "default" in known.get(key, {}):
+            if child is None and key in known:
                 continue  # as if it were not there
             if key in known:
                 result[key], more = completed(known[key], child, (*place, key))
@@ -144,6 +146,38 @@ def matches(schema: Schema, value: str) -> bool:
     """The pattern, as Go's RE2 understands it: $ is the end of the text, and not before a line break there."""
     pattern: str = schema.get("pattern", "")
     return re.search(re.sub(r"\$$", r"\\Z", pattern), value) is not None
+
+
+def disagreement(kind: str, spec: Any, old: Any, code: int, message: str, stored: Any) -> str:
+    """How the API server's answer to this spec differs from what the schema says; '' if it does not."""
+    schema = read(kind)
+    complete, surplus = completed(schema, spec)
+    found = faults(schema, complete, old)
+    wrong = [*map(str, found), *(f"{written(place)} is unknown" for place in surplus)]
+    if code in (404, 409):
+        return ""  # about another object, or another version of this one
+    if code >= 500:
+        return f"answered with {code}: {message}"
+    if code <= 299 and wrong:
+        return f"outside of its bounds, and accepted: {', '.join(wrong)}"
+    if code <= 299 and not same(complete, stored):
+        return f"accepted, and stored as something else: {stored}"
+    if code > 299 and not wrong:
+        return f"within its bounds, and refused: {message}"
+    names = [name for fault in found for name in fault.names] + [str(place[-1]) for place in surplus]
+    if code > 299 and not any(name in message for name in names):
+        return f"refused without naming {' or '.join(sorted(set(names)))}: {message}"
+    return ""
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal; large numbers as far as they survive JSON."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    return math.isclose(one, other, rel_tol=1e-15) if numbers else bool(one == other)
 
 
 # ---- the CEL rules' twins ----
@@ -388,6 +422,13 @@ def mutants(schema: Schema, spec: Any) -> Iterator[Mutant]:
             yield Mutant(place, what, _with(spec, place[1:], new))
         if len(place) > 1:
             yield Mutant(place, "is missing", _with(spec, place[1:], GONE))
+
+
+def mutant(random: Random, schema: Schema, spec: Any) -> Mutant:
+    """One of them."""
+    place, node, value, _ = random.choice(list(_nodes(schema, spec, None, ("spec",))))
+    what, new = random.choice([*values(node, value), *([("is missing", GONE)] if len(place) > 1 else [])])
+    return Mutant(place, what, _with(spec, place[1:], new))
 
 
 def _with(spec: Any, place: Place, new: Any) -> Any:
