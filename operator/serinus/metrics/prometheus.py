@@ -294,7 +294,7 @@ def _said(failure: Exception) -> MetricError:
     """Any failure of a question as one sentence."""
     if isinstance(failure, MetricError):
         return failure
-    if isinstance(failure, requests.exceptions.ConnectTimeout | requests.exceptions.ReadTimeout):
+    if isinstance(failure, requests.exceptions.Timeout | TimeoutError) or "timed out" in _cause(failure):
         return MetricUnreachable("Prometheus did not answer in time")
     if isinstance(failure, requests.RequestException | HTTPError | OSError):
         return MetricUnreachable(f"Prometheus cannot be reached: {_cause(failure)}")
