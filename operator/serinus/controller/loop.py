@@ -109,6 +109,8 @@ class Loop:
     async def _attempt(self, key: Key, canary: Canary, memo: Memo, release: Release) -> float | None:
         world = await read(self._kube, canary, release.status.stage in FULL, release)
         now = datetime.now(UTC)
+        if release.status.stage_since is None:  # also where it was created and the answer, or the process, was lost
+            self._teller.began(canary, release, world.deployment)
         obs = observation(world, release, self._verdict(memo, canary, release), now)
         decision = advance(canary, release, obs, now)
         # A route that does not resolve may lack the canary's Service, which somebody took away: it is made again.
@@ -233,7 +235,6 @@ class Loop:
                 memo.relist = True  # another process, or this one before it was stopped
                 return 0.0
             memo.release, memo.stored = release, None
-            self._teller.began(canary, release, world.deployment)
             return 0.0
         await self._status(canary, summary(canary, memo.last, world, decision, datetime.now(UTC)))
         self._teller.resting(canary, decision)

@@ -46,7 +46,7 @@ class Teller:
 
     # ---- people ----
 
-    def began(self, canary: Canary, release: Release, deployment: Object) -> None:
+    def began(self, canary: Canary, release: Release, deployment: Object | None) -> None:
         """A release was created."""
         spec = release.spec
         images = ", ".join(spec.images)
