@@ -26,6 +26,7 @@ from tests.apiserver import OPERATOR, READS, Call, Client, Gate, Server, merged
 from tests.controllers import REVISION, Controllers, ready
 
 from serinus.analysis.counters import Trajectory
+from serinus.api.base import FINALIZER
 from serinus.api.release import Outcome, Stage
 from serinus.controller import looks, loop, tell
 from serinus.controller.config import Config
@@ -375,6 +376,9 @@ class World:
         """Every write of every client, at the moment that it is made."""
         self.busy = seconds()
         name = (after or before or {})["metadata"]["name"]
+        if who == OPERATOR and kind not in (CANARIES, EVENTS):
+            held = FINALIZER in self.canary().get("metadata", {}).get("finalizers", [])
+            self.must(held, "nothing is touched but under the finalizer that will put it back")
         if kind == PODS and before is None and after is not None:
             self._pod(after)
         elif who == OPERATOR and kind == HTTP and before is not None and after is not None:
@@ -672,6 +676,8 @@ def told_apart(walk: Walk, gate: Gate, world: World, down: int = 0) -> Iterator[
     if list(dict.fromkeys(world.inbox)) != walk.world.inbox:
         yield f"the receiver has {world.inbox} instead of {walk.world.inbox}"
     told, known = ({key[2] for key in each.server.objects if key[0] == EVENTS} for each in (world, walk.world))
+    if not down and known - told:
+        yield f"what was refused is not told by the next pass: {sorted(known - told)}"
     if told - known:
         said = [world.server.get(EVENTS, KEY.namespace, name)["message"] for name in sorted(told - known)]
         yield f"Kubernetes' events tell of what was not so: {said}"
