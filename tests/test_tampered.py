@@ -5,25 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.apiserver import Server
+from tests.controllers import Controllers
 from tests.test_killed_anywhere import (
     GOOD,
     KEY,
     PAUSED,
+    REST,
     RESUME,
-    TO_END,
+    Deed,
     Scenario,
     World,
     annotate,
+    delete,
     live,
+    moment,
     nothing_unforeseen,
     outcome,
+    phase,
+    seconds,
     sound,
     virtual_time,
 )
 
-from serinus.kube import SERVICES
+from serinus.kube import DEPLOYMENTS, RELEASES, ROUTES, SERVICES
 
 __all__ = ["nothing_unforeseen", "virtual_time"]  # fixtures
+
+
+class Tampered(World):
+    """Where a Release may be deleted, the receiver knows of more than is on record."""
+
+    def at_rest(self) -> bool:
+        done = self.next == len(self.scenario.deeds) and seconds() - self.busy >= REST
+        return done and {*self.owed()} <= {event for _, event in self.inbox}
+
+
+def after(*deeds: Deed) -> World:
+    """The world when all is done, and nothing happens any more."""
+    server = Server(moment)
+    return live(Tampered(Scenario(deeds, "", ""), server, Controllers(server)), sound)
 
 
 def without_service(then: Callable[[World], object]) -> Callable[[World], object]:
@@ -38,10 +59,48 @@ def without_service(then: Callable[[World], object]) -> Callable[[World], object
 
 @pytest.mark.parametrize(
     ("then", "end"),
-    [(RESUME[1], TO_END.split()[-1]), (annotate("abort", "{}"), "Aborted")],
+    [(RESUME[1], "Promoted"), (annotate("abort", "{}"), "Aborted")],
     ids=["goes on", "goes back"],
 )
 def test_a_canary_service_that_was_deleted_is_made_again(then: Callable[[World], object], end: str) -> None:
-    world = live(World.of(Scenario((GOOD, (PAUSED, without_service(then))), "", "")), sound)
+    world = after(GOOD, (PAUSED, without_service(then)))
     assert world.stages[-2:] == ["Ended", end]
     assert not [key for key in outcome(world) if "canary" in key]
+
+
+def lose(world: World) -> None:
+    """Somebody deletes the Release that is under way."""
+    world.server.delete(RELEASES, KEY.namespace, world.release()["metadata"]["name"])
+
+
+def untouched(world: World) -> None:
+    """Nothing of a release is left, and the routes are the user's again."""
+    assert not [key for key in outcome(world) if "canary" in key]
+    for route in world.server.all(ROUTES["HTTPRoute"]):
+        assert [ref["name"] for ref in route["spec"]["rules"][0]["backendRefs"]] == ["web"]
+
+
+def test_a_release_that_was_deleted_is_begun_anew_with_the_traffic_back() -> None:
+    world = after(GOOD, (PAUSED, lose), RESUME)
+    assert world.stages[-2:] == ["Ended", "Promoted"]
+    untouched(world)
+
+
+def test_what_a_deleted_release_left_is_put_away_though_an_obstacle_stands() -> None:
+    def deed(world: World) -> None:
+        world.write(SERVICES, {"spec": {"selector": None}})
+        lose(world)
+
+    untouched(after(GOOD, (PAUSED, deed), (phase("Adopting"), lambda _: None)))
+
+
+def test_what_a_deleted_release_left_is_put_away_before_the_canary_goes() -> None:
+    def deed(world: World) -> None:
+        lose(world)
+        delete(world)
+
+    world = after(GOOD, (PAUSED, deed))
+    untouched(world)
+    deployment = world.server.get(DEPLOYMENTS, *KEY)
+    assert not deployment["spec"].get("paused")
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "web:1"

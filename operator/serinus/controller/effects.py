@@ -88,6 +88,26 @@ async def remove_canary(kube: Kube, world: World) -> None:
     )
 
 
+async def put_away(kube: Kube, world: World) -> bool:
+    """What is left of a release whose record somebody deleted: traffic goes back first, a pass later the pods go.
+
+    False when nothing is left; what may be another Canary's is left to it.
+    """
+    things = [thing for thing in (world.canary_deployment, world.canary_service, world.canary_budget) if thing is not None]
+    ours = [thing for thing in things if (thing["metadata"].get("labels") or {}).items() >= world.names.labels.items()]
+    holder = ((world.deployment or {}).get("metadata", {}).get("labels") or {}).get(CANARY_LABEL)
+    another = holder not in (None, "", short_name(world.canary.metadata.name))
+    if len(ours) < len(things) or (another and not ours):
+        return False
+    if not world.route.restored:
+        await world.router.restore([])
+    elif ours:
+        await remove_canary(kube, world)
+    else:
+        return False
+    return True
+
+
 async def target(kube: Kube, world: World, release: Release, desired: Desired, hold: Hold, now: datetime) -> None:
     """The user's Deployment: held or released, frozen or not, and what `kubectl rollout status` says of it."""
     deployment = world.deployment

@@ -215,6 +215,8 @@ class Loop:
 
     async def _rest(self, key: Key, canary: Canary, memo: Memo) -> float | None:
         world = await read(self._kube, canary, full=True)
+        if await effects.put_away(self._kube, world):
+            return TICK
         if canary.metadata.deletion_timestamp is not None:
             if FINALIZER in canary.metadata.finalizers:
                 await effects.let_go(self._kube, world)
