@@ -91,13 +91,14 @@ async def remove_canary(kube: Kube, world: World) -> None:
 async def put_away(kube: Kube, world: World) -> bool:
     """What is left of a release whose record somebody deleted: traffic goes back first, a pass later the pods go.
 
-    False when nothing is left; what may be another Canary's is left to it.
+    False when nothing is left. What may be the user's, or another Canary's, is left alone.
     """
     things = [thing for thing in (world.canary_deployment, world.canary_service, world.canary_budget) if thing is not None]
     ours = [thing for thing in things if (thing["metadata"].get("labels") or {}).items() >= world.names.labels.items()]
     holder = ((world.deployment or {}).get("metadata", {}).get("labels") or {}).get(CANARY_LABEL)
     another = holder not in (None, "", short_name(world.canary.metadata.name))
-    if len(ours) < len(things) or (another and not ours):
+    adopted = FINALIZER in world.canary.metadata.finalizers
+    if len(ours) < len(things) or (not ours and (another or not adopted)):
         return False
     if not world.route.restored:
         await world.router.restore([])
