@@ -18,8 +18,8 @@ from e2e import kubectl, rbac
 from e2e.conftest import AS_IT_IS, prepare
 
 FOLDER = Path(__file__).parent
-#: These stop the operator, or install it otherwise: nothing else may run meanwhile.
-ALONE = ("test_chart_life.py", "test_operator_killed.py", "test_without_policies.py")
+#: These stop the operator, Prometheus or the API server, or install otherwise: nothing else may run meanwhile.
+ALONE = ("test_chart_life.py", "test_offline.py", "test_operator_killed.py", "test_without_policies.py")
 #: More of them only wait for the machine.
 BESIDE = 3
 
