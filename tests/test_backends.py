@@ -105,6 +105,9 @@ def test_settled_means_this_generation_everywhere() -> None:
     assert not settled(route(parent(3, 3), parent(2, 2)))
     assert not settled(route(parent(3, 3, "False")))
     assert not settled(route())
+    assert settled(route(parent(3, 2)), {"Accepted"})
+    assert not settled(route(parent(2, 3)), {"Accepted"})
+    assert not settled(route(), {"Accepted"})
 
 
 def test_managed_fields_are_given_back_unless_somebody_wrote_since() -> None:

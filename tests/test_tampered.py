@@ -104,3 +104,15 @@ def test_what_a_deleted_release_left_is_put_away_before_the_canary_goes() -> Non
     deployment = world.server.get(DEPLOYMENTS, *KEY)
     assert not deployment["spec"].get("paused")
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "web:1"
+
+
+def test_a_rollback_does_not_wait_for_a_reference_of_the_users_that_never_resolves() -> None:
+    def deed(world: World) -> None:
+        route = world.server.get(ROUTES["HTTPRoute"], *KEY)
+        refs = [*route["spec"]["rules"][0]["backendRefs"], {"name": "nobody", "port": 80, "weight": 3}]
+        world.write(ROUTES["HTTPRoute"], {"spec": {"rules": [{"backendRefs": refs}]}})
+        annotate("abort", "{}")(world)
+
+    world = after(GOOD, (PAUSED, deed))
+    assert world.stages[-2:] == ["Ended", "Aborted"]
+    assert not [key for key in outcome(world) if "canary" in key]

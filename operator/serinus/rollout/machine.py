@@ -115,7 +115,8 @@ class _Attempt:
         """The router has taken the weight that was asked for; notes since when."""
         route = self.obs.route
         weight = self.status.weight
-        taken = route.weight == weight and route.settled and (route.uniform or weight == 0)
+        settled = route.settled and route.uniform if weight else route.settled or route.accepted
+        taken = route.weight == weight and settled
         there = route.by_pods or taken or (route.missing and weight == 0)
         if there and self.status.step_since is None:
             self.status.step_since = self.now

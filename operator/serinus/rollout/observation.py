@@ -47,6 +47,8 @@ class RouteView:
     uniform: bool = True
     #: Every parent says Accepted and ResolvedRefs for what was written last.
     settled: bool = True
+    #: Every parent says Accepted for it. Enough for weight 0: a reference of the user's own may never resolve.
+    accepted: bool = False
     #: No trace of the release is left in any route.
     restored: bool = True
     #: Somebody else wrote the routes after us and took the canary out.

@@ -8,6 +8,7 @@ at its end; without that, the user's next `kubectl apply --server-side` or `helm
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set
 from typing import Any, Literal
 
 from serinus.api.canary import GatewayAPI
@@ -44,6 +45,7 @@ class GatewayRouter:
             weight=max((part or 0 for part in parts), default=0),
             uniform=len(weights) == 1 and None not in weights,
             settled=all(settled(route) for route in self._routes.values()),
+            accepted=all(settled(route, {"Accepted"}) for route in self._routes.values()),
             restored=not any(has_canary(_rules(route), self._pair) for route in self._routes.values()),
             problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
             busy=next((name for route in self._routes.values() if (name := busy(_rules(route), self._pair))), ""),
@@ -109,13 +111,13 @@ def _rules(route: Object) -> list[dict[str, Any]]:
     return rules
 
 
-def settled(route: Object) -> bool:
-    """Every parent has accepted this very generation, with all its references resolved."""
+def settled(route: Object, wanted: Set[str] = frozenset({"Accepted", "ResolvedRefs"})) -> bool:
+    """Every parent has accepted this very generation, with all its references resolved if that is among `wanted`."""
     generation = route["metadata"].get("generation", 0)
     parents = route.get("status", {}).get("parents") or []
     return bool(parents) and all(
         {c["type"] for c in parent.get("conditions", []) if c["status"] == "True" and c.get("observedGeneration") == generation}
-        >= {"Accepted", "ResolvedRefs"}
+        >= wanted
         for parent in parents
     )
 
