@@ -28,9 +28,22 @@ from tests.test_killed_anywhere import (
     virtual_time,
 )
 
-from serinus.kube import DEPLOYMENTS, RELEASES, ROUTES, SERVICES
+from serinus.kube import DEPLOYMENTS, RELEASES, ROUTES, SERVICES, Kind
 
 __all__ = ["nothing_unforeseen", "virtual_time"]  # fixtures
+
+
+def foreign(world: World, kind: Kind) -> None:
+    """Somebody puts an object of their own in the place of the canary's."""
+    labels = {"app": "theirs"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "web", "image": "theirs:1"}]}}
+    spec = (
+        {"selector": {"matchLabels": labels}, "replicas": 1, "template": template}
+        if kind == DEPLOYMENTS
+        else {"selector": labels}
+    )
+    world.server.delete(kind, KEY.namespace, "web-canary")
+    world.server.create(kind, KEY.namespace, {"kind": "Theirs", "metadata": {"name": "web-canary"}, "spec": spec})
 
 
 class Tampered(World):
@@ -116,3 +129,15 @@ def test_a_rollback_does_not_wait_for_a_reference_of_the_users_that_never_resolv
     world = after(GOOD, (PAUSED, deed))
     assert world.stages[-2:] == ["Ended", "Aborted"]
     assert not [key for key in outcome(world) if "canary" in key]
+
+
+@pytest.mark.parametrize(("kind", "other"), [(SERVICES, DEPLOYMENTS), (DEPLOYMENTS, SERVICES)], ids=["Service", "Deployment"])
+def test_what_somebody_put_in_the_canarys_place_stays_theirs_and_nothing_waits_for_it_to_go(kind: Kind, other: Kind) -> None:
+    def deed(world: World) -> None:
+        foreign(world, kind)
+        annotate("abort", "{}")(world)
+
+    world = after(GOOD, (PAUSED, deed))
+    assert world.stages[-2] == "Ended"
+    assert "theirs" in str(world.server.get(kind, KEY.namespace, "web-canary"))
+    assert world.server.find(other, KEY.namespace, "web-canary") is None

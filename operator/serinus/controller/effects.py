@@ -43,6 +43,8 @@ async def canary_objects(kube: Kube, world: World, release: Release, pods: int) 
         if world.full:
             body = workload.canary_deployment(names, deployment, release, world.label, pods)
             await _create(kube, DEPLOYMENTS, world.namespace, body)
+    elif not world.ours(own):
+        return  # the deadline ends it, and adoption says whose name it is
     elif (own["metadata"].get("annotations") or {}).get("serinus.dev/release") != release.metadata.name:
         await kube.delete(DEPLOYMENTS, world.namespace, names.canary, own["metadata"]["uid"])  # of a release before
     elif workload.replicas(own) != pods:
@@ -74,7 +76,6 @@ async def _create(kube: Kube, kind: Kind, namespace: str, body: Object) -> None:
 
 async def remove_canary(kube: Kube, world: World) -> None:
     """All that is ours, once no route names it."""
-    names = world.names
     await asyncio.gather(
         *(
             kube.delete(kind, world.namespace, thing["metadata"]["name"], thing["metadata"]["uid"])
@@ -83,7 +84,7 @@ async def remove_canary(kube: Kube, world: World) -> None:
                 (SERVICES, world.canary_service),
                 (BUDGETS, world.canary_budget),
             )
-            if thing is not None and (thing["metadata"].get("labels") or {}).items() >= names.labels.items()
+            if thing is not None and world.ours(thing)
         )
     )
 
@@ -94,7 +95,7 @@ async def put_away(kube: Kube, world: World) -> bool:
     False when nothing is left. What may be the user's, or another Canary's, is left alone.
     """
     things = [thing for thing in (world.canary_deployment, world.canary_service, world.canary_budget) if thing is not None]
-    ours = [thing for thing in things if (thing["metadata"].get("labels") or {}).items() >= world.names.labels.items()]
+    ours = [thing for thing in things if world.ours(thing)]
     holder = ((world.deployment or {}).get("metadata", {}).get("labels") or {}).get(CANARY_LABEL)
     another = holder not in (None, "", short_name(world.canary.metadata.name))
     adopted = FINALIZER in world.canary.metadata.finalizers

@@ -57,6 +57,10 @@ class World:
         """There is no router."""
         return self.canary.spec.traffic.pod_ratio is not None
 
+    def ours(self, thing: Object | None) -> bool:
+        """It is there, and this Canary's: under the canary's names there may be somebody else's object."""
+        return thing is not None and (thing["metadata"].get("labels") or {}).items() >= self.names.labels.items()
+
     @property
     def label(self) -> str:
         """The label that tells canary pods from serving ones."""
@@ -135,7 +139,7 @@ def _serving(pod: Object) -> bool:
 
 def observation(world: World, release: Release, verdict: Verdict | None, now: datetime) -> Observation:
     """What was read, as the machine wants it."""
-    canary, own = world.canary, world.canary_deployment
+    canary, own = world.canary, world.canary_deployment if world.ours(world.canary_deployment) else None
     fault, _ = judge_pods(world.pods, now.timestamp())
     mine = own is not None and (own["metadata"].get("annotations") or {}).get("serinus.dev/release") == release.metadata.name
     annotations = canary.metadata.annotations
@@ -147,7 +151,7 @@ def observation(world: World, release: Release, verdict: Verdict | None, now: da
         canary=CanaryView(
             replicas=workload.replicas(own) if own else 0,
             ready=sum(_serving(pod) for pod in world.pods) if mine else 0,
-            gone=own is None and world.canary_service is None and world.canary_budget is None and not world.pods,
+            gone=not (own or world.ours(world.canary_service) or world.ours(world.canary_budget) or world.pods),
             fault=fault if mine else None,
             problem=workload.problem(own),
         ),
