@@ -1,12 +1,14 @@
-"""The fuzzer's own judgement of manifests, and that the models take whatever the CRDs take."""
+"""The fuzzer's own judgement, of manifests and of what is left; and that the models take whatever the CRDs take."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from e2e.fuzz import schema
+from e2e.fuzz import life, schema
+from e2e.fuzz.state import Space, oddities
 
 from serinus.api.base import Resource, parse_duration
 from serinus.api.canary import Canary
@@ -150,3 +152,91 @@ def durations(canary: Canary) -> list[str]:
     steps = [step.duration for step in spec.plan() if step.duration]
     others = [analysis.interval, analysis.no_data_after, analysis.metrics_delay, promotion.deadline, promotion.drain]
     return [*steps, *others, spec.rollback.keep_canary_for, spec.progress_deadline]
+
+
+# ---- what is done to shops, and what may not be so afterwards ----
+
+
+def test_the_same_seed_does_the_same():
+    plans = [life.plan(life.dice(7, 1)) for _ in range(2)]
+    assert plans[0] == plans[1]
+    assert life.plan(life.dice(7, 2)) != plans[0]
+    assert {act.what for number in range(100) for act in life.plan(life.dice(7, number))} == set(life.KINDS)
+
+
+def things(phase: str = "Stable", stage: str = "Ended", paused: bool = False, **more: Any) -> Space:
+    """A shop at rest, but for what is said."""
+    ready = {"type": "Ready", "status": str(phase == "Stable"), "reason": phase, "message": "so", "observedGeneration": 2}
+    canary = {
+        "metadata": {"name": "checkout", "generation": 2},
+        "status": {"phase": phase, "observedGeneration": 2, "conditions": [ready]},
+    }
+    release = {"metadata": {"name": "r"}, "spec": {"canary": "checkout"}, "status": {"stage": stage}}
+    deployment = {
+        "metadata": {"name": "checkout", "labels": {"serinus.dev/canary": "checkout"}, "annotations": {}},
+        "spec": {"paused": paused},
+    }
+    route = {"metadata": {"name": "checkout"}, "spec": {"rules": [{"backendRefs": [{"name": "checkout"}]}]}}
+    return replace(Space("checkout", [canary], [release], [deployment], [], [], [route]), **more)
+
+
+def test_what_the_docs_name_is_not_odd():
+    assert oddities(things()) == []
+    assert oddities(things("RolledBack", paused=True)) == []
+    assert oddities(things("Progressing", "Stepping", paused=True)) == []
+    assert oddities(things("Adopting", paused=True)) == []
+
+
+def left(name: str) -> Any:
+    return {"metadata": {"name": name, "labels": {"serinus.dev/owned-by": "checkout"}}, "spec": {}}
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (things(paused=True), "is Stable, and the Deployment is paused"),
+        (things("RolledBack"), "is RolledBack, and the Deployment is not held"),
+        (things("Paused"), "is Paused, and no release is under way"),
+        (things(deployments=[]), "is Stable, and there is no Deployment"),
+        (things(deployments=[*things().deployments, left("checkout-canary")]), "Deployment checkout-canary of one is left"),
+        (things(services=[left("checkout-canary")]), "Service checkout-canary of one is left"),
+        (things(budgets=[left("checkout-canary")]), "budget checkout-canary of one is left"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_the_docs_do_not_name_is_odd(space, words):
+    assert words in "; ".join(oddities(space))
+
+
+def test_what_a_release_wrote_is_odd_without_one():
+    space = things()
+    space.deployments[0]["metadata"]["annotations"]["serinus.dev/promoting"] = "r"
+    space.deployments[0]["metadata"]["labels"] = {}
+    space.routes[0]["spec"]["rules"][0]["backendRefs"].append({"name": "checkout-canary"})
+    found = "; ".join(oddities(space))
+    assert "the Deployment is frozen" in found
+    assert "label is ''" in found
+    assert "route checkout names the canary" in found
+
+
+def test_a_canary_has_to_say_what_is_so_of_its_newest_generation():
+    def said(**status: Any) -> str:
+        space = things()
+        space.canaries[0]["status"] |= status
+        return "; ".join(oddities(space))
+
+    ready = things().canaries[0]["status"]["conditions"][0]
+    assert "observedGeneration is 1, and not 2" in said(observedGeneration=1)
+    assert "has no condition Ready" in said(conditions=[])
+    assert "says nothing" in said(conditions=[{**ready, "message": ""}])
+    assert "says nothing" in said(conditions=[{**ready, "reason": "Unknown"}])
+    assert "is of generation 1" in said(conditions=[{**ready, "observedGeneration": 1}])
+    assert "do not agree" in said(conditions=[{**ready, "status": "False"}])
+
+
+def test_nothing_of_serinus_stays_where_the_canary_was_let_go_of():
+    kept = oddities(things(paused=True, canaries=[]), let_go=True)
+    assert kept == ["there is no Canary, and the Deployment has its label", "there is no Canary, and the Deployment is paused"]
+    free = things(canaries=[])
+    free.deployments[0]["metadata"]["labels"] = {}
+    assert oddities(free, let_go=True) == []

@@ -7,7 +7,7 @@ version, which has to be served; and deletes the Canary, which has to leave noth
 be well.
 
 The same seed does the same things at about the same moments; `--only 17` does those of number 17 alone. Every act is in
-.cluster/logs/fuzz-<seed>.jsonl.
+fuzz-results/<seed>.jsonl.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any, TextIO
 
 from e2e import kubectl
@@ -88,7 +87,7 @@ def sweep(run: Run, number: int) -> None:
 
 def opened(run: Run, number: int) -> None:
     """One shop, from its opening to its end."""
-    random = Random(f"{run.seed}/{number}")  # noqa: S311  # nothing here is a secret
+    random = life.dice(run.seed, number)
     shop = life.Shop(run.space(number), by_pods=random.random() < 0.15)
     spec, acts = random.choice(life.SPECS), life.plan(random)
     run.note(number, "opens", by_pods=shop.by_pods, spec=spec, acts=[str(act) for act in acts])
@@ -188,8 +187,8 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="this number alone")
     parser.add_argument("--beside", type=int, default=6, help="shops at a time")
     given = parser.parse_args()
-    path = kubectl.CLUSTER / "logs" / f"fuzz-{given.seed}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = kubectl.ROOT / "fuzz-results" / f"{given.seed}.jsonl"
+    path.parent.mkdir(exist_ok=True)
     print(f"seed {given.seed}, {given.minutes:g} minutes; every act is in {path.relative_to(kubectl.ROOT)}", flush=True)
     with path.open("a") as journal:
         run = Run(given.seed, Operator(), journal)
