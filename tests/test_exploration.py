@@ -73,7 +73,12 @@ SEEDED = (
         "    if seen.serving:\n",
         "    if seen.serving or seen.paused:\n",
     ),
-    ("a version after a rollback that is never tried", rest, "    if same and last and", "    if last and"),
+    (
+        "a version after a rollback that is never tried",
+        rest,
+        '    if same and last and last.outcome in ("RolledBack", "Aborted") and status.new_revision == seen.revision and',
+        '    if last and last.outcome in ("RolledBack", "Aborted") and',
+    ),
     ("the record before the traffic", order, 'return ("Take", "Record",', 'return ("Record", "Take",'),
     (
         "traffic before the record",
