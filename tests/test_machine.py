@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.model import START, Model, canary, release
 
 from serinus.analysis.pods import PodFault
+from serinus.api.base import LONGEST
 from serinus.api.canary import Canary
 from serinus.rollout.machine import advance
 from serinus.rollout.observation import Commands, RouteView
@@ -388,3 +389,24 @@ def test_the_deployment_says_why_even_if_the_time_to_look_at_the_pods_went_by_un
     decision = model.tick()
     assert decision.status.stage != "Keeping"
     assert decision.desired.failure == decision.status.why
+
+
+def test_a_step_is_recorded_once_however_often_its_pods_were_short() -> None:
+    """The record holds so many; the API server would refuse the whole status, at every pass."""
+    model = Model(canary=canary(steps=[{"weight": 10, "duration": "10h"}])).run("Stepping")
+    for _ in range(100):  # each time for less than the grace
+        model.own = replace(model.own, ready=0)
+        model.tick()
+        model.tick()
+        model.tick()
+    assert [step.weight for step in model.release.status.steps] == [10]
+    assert model.release.status.stage == "Stepping"
+
+
+def test_a_sentence_that_is_too_long_for_the_record_is_cut() -> None:
+    model = Model().run("Stepping")
+    model.own = replace(model.own, fault=replace(fault(), sentence="x" * 5000))
+    for _ in range(5):
+        why = model.tick().status.why
+        assert len(why) <= LONGEST
+    assert why.startswith("xxx")

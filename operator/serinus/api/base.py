@@ -38,7 +38,9 @@ FINALIZER = f"{GROUP}/traffic"
 
 Name = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 Label = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-Text = Annotated[str, Field(max_length=2048)]
+#: Characters of a sentence that is kept.
+LONGEST = 2048
+Text = Annotated[str, Field(max_length=LONGEST)]
 Short = Annotated[str, Field(max_length=256)]
 #: Something printable is in it. Said without \S, of which Go and Rust, and so the API server and pydantic, think differently.
 PromQL = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"[!-~]")]
@@ -77,6 +79,11 @@ def parse_duration(text: str) -> timedelta:
 def parse_percent(text: str) -> float:
     """``1%`` -> 0.01."""
     return float(text.removesuffix("%")) / 100
+
+
+def fitted(sentence: str, limit: int = LONGEST) -> str:
+    """`sentence`, cut where the API server would refuse the whole status for it."""
+    return sentence if len(sentence) <= limit else f"{sentence[: limit - 1]}…"
 
 
 def short_name(name: str, limit: int = 63) -> str:

@@ -74,6 +74,10 @@ class Times(Model):
     ended: Time | None = None
 
 
+#: Steps that are kept on record. A plan has at most 20, and may be changed in mid-release.
+MOST_STEPS = 64
+
+
 class StepReached(Model):
     """A weight that the router has accepted."""
 
@@ -155,10 +159,10 @@ class ReleaseStatus(Model):
     route_reverts: int = 0
     route_reverted_at: Time | None = None
     times: Times = Field(default_factory=Times)
-    steps: Annotated[list[StepReached], Field(max_length=64)] = Field(default_factory=list)
+    steps: Annotated[list[StepReached], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     evidence: Annotated[list[Evidence], Field(max_length=16)] = Field(default_factory=list)
     exposure: Exposure = Field(default_factory=Exposure)
-    routes: Annotated[list[RouteRecord], Field(max_length=16)] = Field(default_factory=list)
+    routes: Annotated[list[RouteRecord], Field(max_length=64)] = Field(default_factory=list)
     autoscalers: Annotated[list[AutoscalerRecord], Field(max_length=8)] = Field(default_factory=list)
     events: Annotated[list[OutboxEvent], Field(max_length=16)] = Field(default_factory=list)
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 
-from serinus.api.base import API_VERSION, Metadata, short_name
+from serinus.api.base import API_VERSION, Metadata, fitted, short_name
 from serinus.api.canary import Canary, CanaryStatus, Phase
 from serinus.api.release import Release, ReleaseSpec, ReleaseStatus, Stage, Target
 from serinus.controller.world import World
@@ -122,7 +122,7 @@ def summary(canary: Canary, release: Release | None, world: World, decision: Dec
 
 
 def _at_rest(status: CanaryStatus, world: World, decision: Rest, last: Release | None) -> None:
-    status.phase, status.weight, status.step, status.why = decision.phase, 0, "", decision.why
+    status.phase, status.weight, status.step, status.why = decision.phase, 0, "", fitted(decision.why)
     if decision.settled and world.deployment is not None and world.serving is not None:
         status.serving_replica_set = world.serving["metadata"]["name"]
         status.target_uid = world.deployment["metadata"]["uid"]

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from serinus.api.base import parse_duration
+from serinus.api.base import fitted, parse_duration
 from serinus.api.canary import Canary, Step
-from serinus.api.release import Exposure, Outcome, Release, ReleaseStatus, Stage, StepReached
+from serinus.api.release import MOST_STEPS, Exposure, Outcome, Release, ReleaseStatus, Stage, StepReached
 from serinus.rollout.observation import Observation
 from serinus.rollout.plan import carries, pods_for, way_back
 
@@ -279,7 +279,8 @@ def stepping(a: _Attempt) -> None:
         return
     if fresh:
         a.status.step_requests = a.status.exposure.requests
-        a.status.steps.append(StepReached(weight=weight, at=a.now))
+        if not a.status.steps or a.status.steps[-1].weight != weight:  # once, however often its pods were short
+            a.status.steps = [*a.status.steps[1 - MOST_STEPS :], StepReached(weight=weight, at=a.now)]
         a.tell("StepReached", f"{a.release.spec.revision} has {weight} % of the traffic")
         return  # what was known before this weight says nothing about it
     judge_step(a, step)
@@ -530,4 +531,5 @@ def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -
             break
     if a.status.times.first_exposed and a.status.stage != "Ended":
         a.status.exposure = exposure(a.status, now)
+    a.status.why = fitted(a.status.why)  # sixteen checks may have much to say
     return Decision(a.status, desired(a), a.notes)
