@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from tests.apiserver import Server
+from tests.apiserver import Call, Gate, Server
 from tests.controllers import Controllers
 from tests.test_killed_anywhere import (
     GOOD,
@@ -28,7 +29,7 @@ from tests.test_killed_anywhere import (
     virtual_time,
 )
 
-from serinus.kube import DEPLOYMENTS, RELEASES, ROUTES, SERVICES, Kind
+from serinus.kube import DEPLOYMENTS, EVENTS, RELEASES, ROUTES, SERVICES, Kind, KubeError
 
 __all__ = ["nothing_unforeseen", "virtual_time"]  # fixtures
 
@@ -54,10 +55,10 @@ class Tampered(World):
         return done and {*self.owed()} <= {event for _, event in self.inbox}
 
 
-def after(*deeds: Deed) -> World:
+def after(*deeds: Deed, gate: Gate = sound) -> World:
     """The world when all is done, and nothing happens any more."""
     server = Server(moment)
-    return live(Tampered(Scenario(deeds, "", ""), server, Controllers(server)), sound)
+    return live(Tampered(Scenario(deeds, "", ""), server, Controllers(server)), gate)
 
 
 def without_service(then: Callable[[World], object]) -> Callable[[World], object]:
@@ -141,3 +142,23 @@ def test_what_somebody_put_in_the_canarys_place_stays_theirs_and_nothing_waits_f
     assert world.stages[-2] == "Ended"
     assert "theirs" in str(world.server.get(kind, KEY.namespace, "web-canary"))
     assert world.server.find(other, KEY.namespace, "web-canary") is None
+
+
+def test_a_write_that_is_refused_is_said_and_goes_on_once_it_is_taken() -> None:
+    """Such as by a quota on Services."""
+    why, told = "exceeded quota: services", []
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        if call[:2] == ("create", "services") and not told:
+            raise KubeError(403, why)
+        return work()
+
+    def said(world: World) -> bool:
+        ready = [c for c in world.canary()["status"]["conditions"] if c["type"] == "Ready" and c["reason"] == "Refused"]
+        return bool(ready) and why in ready[0]["message"] and ready[0]["status"] == "False" and phase("Progressing")(world)
+
+    world = after(GOOD, (said, lambda _: told.append(True)), RESUME, gate=gate)
+    assert world.stages[-2:] == ["Ended", "Promoted"]
+    events = [event for event in world.server.all(EVENTS) if event["reason"] == "Refused"]
+    assert [why in event["message"] for event in events] == [True]
+    assert "Refused" not in str(world.canary()["status"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -14,11 +15,11 @@ from serinus.api.canary import Canary
 from serinus.api.release import Release, ReleaseStatus
 from serinus.controller import effects, looks, telemetry
 from serinus.controller.queue import Key
-from serinus.controller.record import begun, body, new_release, summary
+from serinus.controller.record import begun, body, new_release, refused, summary
 from serinus.controller.tell import Teller
 from serinus.controller.world import World, at_rest, observation, read, releases
 from serinus.events.outbox import owed
-from serinus.kube import CANARIES, RELEASES, AlreadyExists, Kube, NotFound
+from serinus.kube import CANARIES, RELEASES, AlreadyExists, Conflict, Kube, KubeError, NotFound, Unreachable
 from serinus.metrics.provider import Provider
 from serinus.rollout import rest
 from serinus.rollout.machine import Decision, Desired, Note, advance
@@ -77,11 +78,26 @@ class Loop:
                 return None
             memo = self.memos.setdefault(key, Memo())
             canary = Canary.model_validate(raw)
-            if memo.relist:
-                await self._relist(canary, memo)
-            if memo.release is not None:
-                return await self._attempt(key, canary, memo, memo.release)
-            return await self._rest(key, canary, memo)
+            try:
+                return await self._pass(key, canary, memo)
+            except KubeError as error:
+                if refusal(error):
+                    await self._refused(canary, memo.release, str(error))
+                raise
+
+    async def _pass(self, key: Key, canary: Canary, memo: Memo) -> float | None:
+        if memo.relist:
+            await self._relist(canary, memo)
+        if memo.release is not None:
+            return await self._attempt(key, canary, memo, memo.release)
+        return await self._rest(key, canary, memo)
+
+    async def _refused(self, canary: Canary, release: Release | None, message: str) -> None:
+        """A quota, another admission, a missing right: it is said where people look, once."""
+        status = refused(canary, release, message, datetime.now(UTC))
+        with suppress(KubeError):
+            if await self._status(canary, status):
+                self._teller.refused(canary, status["conditions"][0])
 
     def _forget(self, key: Key) -> None:
         memo = self.memos.pop(key, None)
@@ -191,11 +207,14 @@ class Loop:
         memo.notes = []
         self._teller.owe(release)
 
-    async def _status(self, canary: Canary, status: dict[str, object]) -> None:
+    async def _status(self, canary: Canary, status: dict[str, object]) -> bool:
+        """Writes it if it says something new."""
         telemetry.show(canary.metadata.namespace, canary.metadata.name, str(status["phase"]), int(str(status["weight"])))
-        if status != canary.status.dump():
+        new = status != canary.status.dump()
+        if new:
             operation = {"op": "add", "path": "/status", "value": status}
             await self._kube.patch(CANARIES, canary.metadata.namespace, canary.metadata.name, [operation], "status")
+        return new
 
     # ---- looks ----
 
@@ -243,6 +262,12 @@ class Loop:
         memo.versions = _versions(world)
         waiting = bool(seen.problems) or not seen.exists or (seen.serving and not seen.rolled_out)
         return 15.0 if waiting and decision.phase == "Adopting" else None
+
+
+def refusal(error: KubeError) -> bool:
+    """The API server will not take it until somebody mends something: not another writer, and no passing trouble."""
+    passing = isinstance(error, NotFound | Conflict | Unreachable) or error.status in (408, 409, 429) or error.status >= 500
+    return not passing or "too large" in str(error)
 
 
 def _versions(world: World) -> dict[str, str]:

@@ -107,18 +107,36 @@ def summary(canary: Canary, release: Release | None, world: World, decision: Dec
     for kind, value, reason, message in _conditions(status.phase, release, world, decision):
         old = conditions.get(kind)
         since = now if old is None or old.status != value else old.last_transition_time
-        fresh.append(
-            {
-                "type": kind,
-                "status": value,
-                "reason": reason or "Unknown",
-                "message": message[:4096],
-                "observedGeneration": canary.metadata.generation,
-                "lastTransitionTime": (since or now).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            }
-        )
+        fresh.append(_condition(canary, kind, value, reason, message, since or now))
     dumped["conditions"] = fresh
     return dumped
+
+
+def refused(canary: Canary, release: Release | None, message: str, now: datetime) -> Object:
+    """The Canary's status when the API server did not take what a pass wrote: nothing goes on until that is mended."""
+    status = canary.status.model_copy(deep=True)
+    status.observed_generation = canary.metadata.generation
+    if release is not None:
+        in_release(status, canary, release)
+    dumped = status.dump()
+    old = next((condition for condition in status.conditions if condition.type == "Ready"), None)
+    since = old.last_transition_time if old is not None and old.status == "False" else None
+    ready = _condition(
+        canary, "Ready", "False", "Refused", f"the API server refuses what Serinus writes: {message}", since or now
+    )
+    dumped["conditions"] = [ready, *(condition for condition in dumped["conditions"] if condition["type"] != "Ready")]
+    return dumped
+
+
+def _condition(canary: Canary, kind: str, value: str, reason: str, message: str, since: datetime) -> Object:
+    return {
+        "type": kind,
+        "status": value,
+        "reason": reason or "Unknown",
+        "message": message[:4096],
+        "observedGeneration": canary.metadata.generation,
+        "lastTransitionTime": since.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
 
 
 def _at_rest(status: CanaryStatus, world: World, decision: Rest, last: Release | None) -> None:

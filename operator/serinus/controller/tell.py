@@ -91,6 +91,11 @@ class Teller:
         log.warning(decision.why, extra={"data": {"canary": "/".join(key), "reason": decision.reason}})
         self._spawn(self._event(_subjects(canary, None)[0], Note(decision.reason, decision.why, "Warning"), "", ""))
 
+    def refused(self, canary: Canary, condition: Object) -> None:
+        """A write of ours was not taken; the queue has it in the log."""
+        note = Note(condition["reason"], condition["message"], "Warning")
+        self._spawn(self._event(_subjects(canary, None)[0], note, "", ""))
+
     async def _event(self, about: Object, note: Note, release: str, key: str) -> None:
         now, me = datetime.now(UTC), self._config.identity
         body = kubernetes.event(about, note.reason, note.message, note.type, release, now, me, key)
