@@ -163,7 +163,18 @@ def _spec(random: Random) -> Object:
 
 def _metric(random: Random) -> Object:
     told, base = schema.read("MetricTemplate"), random.choice(schema.BASES["MetricTemplate"])
-    query = random.choice(["vector(1)", "vector(100)", "no_such_metric", "sum(((", 'x{a="{{ nothing }}"}', "a" * 4096, "{{"])
+    query = random.choice(
+        [
+            "vector(1)",
+            "vector(100)",
+            "no_such_metric",
+            "sum(((",
+            f"{'a' * 2000} {'b' * 2000}",
+            'x{a="{{ nothing }}"}',
+            "a" * 4096,
+            "{{",
+        ]
+    )
     good: Object = {"query": query, "max": 2}
     found: Object = good if random.random() < 0.6 else schema.mutant(random, told, base).spec
     return found

@@ -72,8 +72,9 @@ def unexplained(canary: Object) -> Iterator[str]:
             yield f"Canary {name}: condition {kind} is of generation {condition.get('observedGeneration')}, not of {generation}"
         if not condition.get("message") or condition.get("reason") in (None, "", "Unknown"):
             yield f"Canary {name}: condition {kind} says nothing: {condition}"
-    ready = conditions.get("Ready", {}).get("status") == "True"
-    if "Ready" in conditions and ready != (status.get("phase") == "Stable"):
+    said = conditions.get("Ready", {})
+    stable = status.get("phase") == "Stable" and said.get("reason") != "Refused"
+    if said and (said["status"] == "True") != stable:
         yield f"Canary {name}: phase {status.get('phase')} and Ready {conditions['Ready']['status']} do not agree"
 
 
