@@ -163,6 +163,24 @@ def test_held_deployment_scaled_to_zero_and_back(space: str) -> None:
     assert deployment(space)["spec"]["paused"]
 
 
+def test_held_earlier_version_scaled_to_zero_and_back(space: str) -> None:
+    """The ReplicaSet that an earlier version left behind, empty, is not what comes back."""
+    adopted(space, shop.steps("5s", 50))
+    follow.set_env(space, MESSAGE="v2")
+    assert follow.ended(space, "v2")["status"]["outcome"] == "Promoted"
+    follow.phase(NAME, space, "Stable")
+    follow.set_env(space, MESSAGE="v1")
+    annotate(space, "abort", follow.reached(space, "v1", "Stepping")["metadata"]["name"])
+    assert follow.ended(space, "v1")["status"]["outcome"] == "Aborted"
+    follow.phase(NAME, space, "RolledBack")
+    kubectl.run("scale", "deployment", NAME, "-n", space, "--replicas=0")
+    kubectl.until("no pods", lambda: not kubectl.items("pods", space, f"app={NAME}"))
+    kubectl.run("scale", "deployment", NAME, "-n", space, "--replicas=2")
+    kubectl.until("two pods", lambda: deployment(space)["status"].get("availableReplicas") == 2)
+    serves(space, "v2")
+    assert deployment(space)["spec"]["paused"]
+
+
 def test_serving_version_put_back_in_mid_release(space: str) -> None:
     adopted(space, shop.steps("60s", 50))
     follow.set_env(space, MESSAGE="v2")
