@@ -43,9 +43,9 @@ NODE = (
 )  # fmt: skip
 SERVED = ("prometheus", "podinfo", "shop")
 """Programs that only run in pods."""
-PROMETHEUS = "github.com/prometheus/prometheus"
-DISCOVERY = f'package plugins\n\nimport _ "{PROMETHEUS}/discovery/kubernetes"\n'
-"""In place of Prometheus's own list of ways to discover targets, which compiles the clients of some twenty clouds."""
+SLIM = TOOLS_SOURCE / "_slim"
+SLIMMED = ("github.com/prometheus/prometheus", "github.com/prometheus/sigv4", "k8s.io/client-go")
+"""Modules of which SLIM has some files in other words."""
 COMPILER_FLAGS = "all=-l -dwarf=false"
 """No inlining, a fifth less to compile, and nothing for debuggers: the set-up of a fresh machine is mostly compiling."""
 ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off", "GOGC": "400"}
@@ -68,10 +68,10 @@ def programs(names: Iterable[str]) -> dict[str, Path]:
 def key(name: str) -> str:
     """Return what stands for everything that a Go program is made from."""
     package = GO_PACKAGES[name]
-    sources = [TOOLS_SOURCE / "go.mod", TOOLS_SOURCE / "go.sum"]
+    sources = [TOOLS_SOURCE / "go.mod", TOOLS_SOURCE / "go.sum", SLIM]
     if package.startswith("./"):
         sources = [TOOLS_SOURCE / package, *(sources if name == "coredns" else [])]
-    return digest(package, COMPILER_FLAGS, *([DISCOVERY] if name == "prometheus" else []), *sources)
+    return digest(package, COMPILER_FLAGS, *sources)
 
 
 @functools.cache
@@ -178,17 +178,18 @@ def _free_memory() -> int:
 
 
 def _module_file() -> Path:
-    """Return a go.mod as e2e/tools/go.mod, with Prometheus replaced by a copy that discovers by DISCOVERY."""
-
+    """Return a go.mod as e2e/tools/go.mod, with copies of the modules in SLIMMED in which the files of SLIM lie."""
     sources = [TOOLS_SOURCE / "go.mod", TOOLS_SOURCE / "go.sum"]
-    name = f"modules/tools-{digest(DISCOVERY, *sources)}"
+    name = f"modules/tools-{digest(SLIM, *sources)}"
 
     def make(draft: Path) -> None:
-        _copy_module(f"{PROMETHEUS}@{module_version(PROMETHEUS)}", draft / "prometheus")
-        (draft / "prometheus" / "plugins" / "plugins.go").write_text(DISCOVERY)
-        replace = f"\nreplace {PROMETHEUS} => {CACHE / name / 'prometheus'}\n"
-        (draft / "go.mod").write_text((TOOLS_SOURCE / "go.mod").read_text() + replace)
-        shutil.copy(TOOLS_SOURCE / "go.sum", draft / "go.sum")
+        draft.mkdir()
+        for source in sources:
+            shutil.copy(source, draft)
+        for module in SLIMMED:
+            _copy_module(module, draft / module)
+            run([go(), "mod", "edit", f"-replace={module}={CACHE / name / module}", draft / "go.mod"])
+        shutil.copytree(SLIM, draft, dirs_exist_ok=True)
 
     return cache.entry(name, make) / "go.mod"
 
