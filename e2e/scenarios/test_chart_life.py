@@ -27,6 +27,8 @@ CRDS = ("canaries.serinus.dev", "metrictemplates.serinus.dev", "releases.serinus
 POLICIES = (
     "mutatingadmissionpolicies,mutatingadmissionpolicybindings,validatingadmissionpolicies,validatingadmissionpolicybindings"
 )
+#: Without policies a Deployment is kept paused while nothing is released too.
+AT_REST_PAUSED = install.HOLD == "pause"
 #: At half of the traffic until a person goes on.
 HALF = [{"weight": 50, "duration": "1s"}, {"pause": {}}]
 
@@ -138,7 +140,8 @@ def test_upgraded_over_the_version_before_in_mid_release(space: str, tmp_path: P
     assert release["status"]["outcome"] == "Promoted", release["status"]
     assert len(follow.releases(space)) == 1
 
-    assert "Serinus holds" in follow.set_env(space, MESSAGE="v3")
+    said = follow.set_env(space, MESSAGE="v3")
+    assert AT_REST_PAUSED or "Serinus holds" in said
     release = follow.reached(space, "v3", "Paused")
     annotate(space, NAME, "resume", f"{release['metadata']['name']}/1")
     assert follow.ended(space, "v3")["status"]["outcome"] == "Promoted"
@@ -325,7 +328,7 @@ def test_uninstalled_in_mid_release(uninstalled: Shops) -> None:
         assert then["spec"].get("paused") == deployment(space, name)["spec"].get("paused"), f"{name}: nothing holds a new version"
         then = taken(space, name, "patch", "--type=merge", "-p", '{"spec":{"paused":null}}')
         assert not then["spec"].get("paused"), f"{name}: nothing keeps it paused"
-    assert [bool(deployment(space, name)["spec"].get("paused")) for name in SHOPS] == [False, True, False, True]
+    assert [bool(deployment(space, name)["spec"].get("paused")) for name in SHOPS] == [AT_REST_PAUSED, True, False, True]
 
 
 def test_canary_is_let_go_of_by_hand_without_the_chart(uninstalled: Shops, tmp_path: Path) -> None:
@@ -356,7 +359,7 @@ def test_installed_again_in_mid_release(uninstalled: Shops) -> None:
     pods = {pod["metadata"]["uid"] for pod in kubectl.items("pods", space, "app=stable")}
     assert pods == uninstalled.pods, "nothing restarted"
     assert uids(space) == uninstalled.kept, "no attempt is recorded twice"
-    assert [bool(deployment(space, name)["spec"].get("paused")) for name in SHOPS] == [False, False, False, True]
+    assert [bool(deployment(space, name)["spec"].get("paused")) for name in SHOPS] == [*[AT_REST_PAUSED] * 3, True]
     for name, load in uninstalled.loads.items():
         answers = load.stop()
         assert answers.summary["failed"] == 0, (name, answers.failures)
