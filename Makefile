@@ -68,10 +68,10 @@ types: venv
 	@.venv/bin/mypy
 
 unit: venv
-	@.venv/bin/pytest tests -m "not long"
+	@.venv/bin/pytest tests -m "not long" --numprocesses=auto --dist=worksteal
 
 explore: venv ## Every state of a small world, and seeded faults that must be found there
-	@.venv/bin/pytest tests -m long --durations=3
+	@.venv/bin/pytest tests -m long --numprocesses=auto --dist=worksteal --durations=3
 
 e2e: venv ## The tests on a real cluster
 	@$(PY) -m e2e.cluster up

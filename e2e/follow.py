@@ -57,7 +57,7 @@ class Load:
 
     def answers(self) -> Answers:
         """So far."""
-        return parse(kubectl.run("logs", self.name, "-n", self.namespace, check=False))
+        return parse(kubectl.logs(self.name, self.namespace))
 
     def stop(self) -> Answers:
         """Ends it and returns all of it; requests under way are waited for."""

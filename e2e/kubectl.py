@@ -73,20 +73,26 @@ _ALIASES = {"canaries": "canary", "deploy": "deployment"}
 _clients = threading.local()
 
 
-def _read(path: str) -> Object | None:
-    """One GET at the API server, with the kubeconfig's identity; None for 404."""
+def _get(path: str) -> tuple[int, bytes]:
+    """One GET at the API server, with the kubeconfig's identity."""
     if not hasattr(_clients, "client"):
         _clients.client = config.new_client_from_config(str(KUBECONFIG))
     client = _clients.client
-    headers = {"Accept": "application/json"}
+    headers = {"Accept": "application/json, */*"}
     request = client.param_serialize(method="GET", resource_path=path, header_params=headers, auth_settings=["BearerToken"])
     response = client.call_api(*request, _request_timeout=30)
     response.read()
-    if response.status == 404:
+    return response.status, response.data
+
+
+def _read(path: str) -> Object | None:
+    """None for 404."""
+    status, data = _get(path)
+    if status == 404:
         return None
-    if response.status != 200:
-        raise Failed(f"GET {path}: {response.status} {response.data[:300]!r}")
-    found: Object = json.loads(response.data)
+    if status != 200:
+        raise Failed(f"GET {path}: {status} {data[:300]!r}")
+    found: Object = json.loads(data)
     return found
 
 
@@ -104,6 +110,12 @@ def items(kind: str, namespace: str, selector: str = "") -> list[Object]:
     """Those that the label selector matches."""
     found = _read(_path(kind, namespace) + (f"?labelSelector={quote(selector)}" if selector else ""))
     return list((found or {}).get("items") or [])
+
+
+def logs(pod: str, namespace: str) -> str:
+    """What the pod has printed; "" before it runs."""
+    status, data = _get(f"/api/v1/namespaces/{namespace}/pods/{pod}/log")
+    return data.decode(errors="replace") if status == 200 else ""
 
 
 def evict(pod: str, namespace: str) -> subprocess.CompletedProcess[str]:

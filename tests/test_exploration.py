@@ -117,7 +117,7 @@ def test_every_state_of_a_small_world(capsys: pytest.CaptureFixture[str], world:
     explorer = Explorer(world)
     states = explorer.explore()
     with capsys.disabled():
-        sys.stdout.write(f"\n{states} states explored, {explorer.steps} steps between them\n")
+        sys.stderr.write(f"\n{states} states explored, {explorer.steps} steps between them\n")
     assert states > 10_000, "the exploration has become too small to mean anything"
     surplus = explorer.transitions() - documented()
     assert not surplus, f"docs/testing.md does not name these changes of stage: {surplus}"

@@ -693,7 +693,7 @@ def compare(tries: Iterable[tuple[str, Iterator[str]]]) -> None:
 
 def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
     with capsys.disabled():
-        sys.stdout.write(f"\n{text}\n")
+        sys.stderr.write(f"\n{text}\n")
 
 
 LONG = [pytest.param(name, marks=pytest.mark.long if number > 1 else ()) for number, name in enumerate(SCENARIOS)]

@@ -96,8 +96,15 @@ def restart_api_server() -> None:
     process = PROCESSES.read()["kube-apiserver"]
     words = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode().split("\0")[:-1]
     stop_processes([process], seconds=5, first=signal.SIGKILL)
-    PROCESSES.start("kube-apiserver", words, log=LOGS / "kube-apiserver.log")
-    wait_for("the API server is ready", ready, seconds=60)
+    log = LOGS / "kube-apiserver.log"
+    process = PROCESSES.start("kube-apiserver", words, log=log)
+
+    def back() -> bool:
+        if not process.alive:
+            raise ClusterError(f"it ended: {log.read_text()[-600:]}")
+        return ready()
+
+    wait_for("the API server is ready", back, seconds=60)
 
 
 def stop() -> None:

@@ -26,7 +26,8 @@ class Process:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
-        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+        # A zombie may have other threads that still hold its ports.
+        return None if fields[0] in "ZX" and int(fields[17]) <= 1 else cls(pid, int(fields[19]))
 
     @property
     def alive(self) -> bool:
