@@ -149,18 +149,23 @@ def test_canary_deleted_in_mid_release(space: str) -> None:
     assert answers.summary["failed"] == 0, answers.failures
 
 
+def comes_back_held(space: str, version: str) -> None:
+    """Scaled to 0 and back, this version serves and the Deployment stays held."""
+    kubectl.run("scale", "deployment", NAME, "-n", space, "--replicas=0")
+    kubectl.until("no pods", lambda: not kubectl.items("pods", space, f"app={NAME}"))
+    kubectl.run("scale", "deployment", NAME, "-n", space, "--replicas=2")
+    kubectl.until("two pods", lambda: deployment(space)["status"].get("availableReplicas") == 2)
+    serves(space, version)
+    assert deployment(space)["spec"]["paused"]
+
+
 def test_held_deployment_scaled_to_zero_and_back(space: str) -> None:
     """A paused Deployment fills its newest ReplicaSet; that must be the serving one."""
     adopted(space, shop.steps("1s", 100))
     follow.set_env(space, CRASH="1", MESSAGE="v2")
     follow.ended(space, "v2")
     follow.phase(NAME, space, "RolledBack")
-    kubectl.run("scale", "deployment", NAME, "-n", space, "--replicas=0")
-    kubectl.until("no pods", lambda: not kubectl.items("pods", space, f"app={NAME}"))
-    kubectl.run("scale", "deployment", NAME, "-n", space, "--replicas=2")
-    kubectl.until("two pods", lambda: deployment(space)["status"].get("availableReplicas") == 2)
-    serves(space, "v1")
-    assert deployment(space)["spec"]["paused"]
+    comes_back_held(space, "v1")
 
 
 def test_held_earlier_version_scaled_to_zero_and_back(space: str) -> None:
@@ -173,12 +178,7 @@ def test_held_earlier_version_scaled_to_zero_and_back(space: str) -> None:
     annotate(space, "abort", follow.reached(space, "v1", "Stepping")["metadata"]["name"])
     assert follow.ended(space, "v1")["status"]["outcome"] == "Aborted"
     follow.phase(NAME, space, "RolledBack")
-    kubectl.run("scale", "deployment", NAME, "-n", space, "--replicas=0")
-    kubectl.until("no pods", lambda: not kubectl.items("pods", space, f"app={NAME}"))
-    kubectl.run("scale", "deployment", NAME, "-n", space, "--replicas=2")
-    kubectl.until("two pods", lambda: deployment(space)["status"].get("availableReplicas") == 2)
-    serves(space, "v2")
-    assert deployment(space)["spec"]["paused"]
+    comes_back_held(space, "v2")
 
 
 def test_serving_version_put_back_in_mid_release(space: str) -> None:
