@@ -77,15 +77,7 @@ async def _create(kube: Kube, kind: Kind, namespace: str, body: Object) -> None:
 async def remove_canary(kube: Kube, world: World) -> None:
     """All that is ours, once no route names it."""
     await asyncio.gather(
-        *(
-            kube.delete(kind, world.namespace, thing["metadata"]["name"], thing["metadata"]["uid"])
-            for kind, thing in (
-                (DEPLOYMENTS, world.canary_deployment),
-                (SERVICES, world.canary_service),
-                (BUDGETS, world.canary_budget),
-            )
-            if thing is not None and world.ours(thing)
-        )
+        *(kube.delete(kind, world.namespace, thing["metadata"]["name"], thing["metadata"]["uid"]) for kind, thing in world.own)
     )
 
 
@@ -94,12 +86,11 @@ async def put_away(kube: Kube, world: World) -> bool:
 
     False when nothing is left. What may be the user's, or another Canary's, is left alone.
     """
-    things = [thing for thing in (world.canary_deployment, world.canary_service, world.canary_budget) if thing is not None]
-    ours = [thing for thing in things if world.ours(thing)]
+    ours = world.own
     holder = ((world.deployment or {}).get("metadata", {}).get("labels") or {}).get(CANARY_LABEL)
     another = holder not in (None, "", short_name(world.canary.metadata.name))
     adopted = FINALIZER in world.canary.metadata.finalizers
-    if len(ours) < len(things) or (not ours and (another or not adopted)):
+    if len(ours) < len(world.companions) or (not ours and (another or not adopted)):
         return False
     if not world.route.restored:
         await world.router.restore([])

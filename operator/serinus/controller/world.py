@@ -15,7 +15,7 @@ from serinus.analysis.verdict import Verdict
 from serinus.api.base import ABORT_ANNOTATION, CANARY_LABEL, RESUME_ANNOTATION, ROLE_LABEL, short_name
 from serinus.api.canary import Canary
 from serinus.api.release import Release
-from serinus.kube import AUTOSCALERS, BUDGETS, DEPLOYMENTS, PODS, RELEASES, REPLICA_SETS, SERVICES, Kube, Object
+from serinus.kube import AUTOSCALERS, BUDGETS, DEPLOYMENTS, PODS, RELEASES, REPLICA_SETS, SERVICES, Kind, Kube, Object
 from serinus.rollout.observation import CanaryView, Commands, Observation, RouteView
 from serinus.rollout.rest import AtRest, LastRelease
 from serinus.traffic.backends import Pair
@@ -60,6 +60,17 @@ class World:
     def ours(self, thing: Object | None) -> bool:
         """It is there, and this Canary's: under the canary's names there may be somebody else's object."""
         return thing is not None and (thing["metadata"].get("labels") or {}).items() >= self.names.labels.items()
+
+    @property
+    def companions(self) -> list[tuple[Kind, Object]]:
+        """What stands under the canary's names, whoever's it is."""
+        things = ((DEPLOYMENTS, self.canary_deployment), (SERVICES, self.canary_service), (BUDGETS, self.canary_budget))
+        return [(kind, thing) for kind, thing in things if thing is not None]
+
+    @property
+    def own(self) -> list[tuple[Kind, Object]]:
+        """Those of `companions` that are this Canary's."""
+        return [(kind, thing) for kind, thing in self.companions if self.ours(thing)]
 
     @property
     def label(self) -> str:
@@ -151,7 +162,7 @@ def observation(world: World, release: Release, verdict: Verdict | None, now: da
         canary=CanaryView(
             replicas=workload.replicas(own) if own else 0,
             ready=sum(_serving(pod) for pod in world.pods) if mine else 0,
-            gone=not (own or world.ours(world.canary_service) or world.ours(world.canary_budget) or world.pods),
+            gone=not (world.own or world.pods),
             fault=fault if mine else None,
             problem=workload.problem(own),
         ),
