@@ -22,6 +22,7 @@ from tests.test_killed_anywhere import (
     live,
     moment,
     nothing_unforeseen,
+    objects,
     outcome,
     phase,
     seconds,
@@ -142,6 +143,34 @@ def test_what_somebody_put_in_the_canarys_place_stays_theirs_and_nothing_waits_f
     assert world.stages[-2] == "Ended"
     assert "theirs" in str(world.server.get(kind, KEY.namespace, "web-canary"))
     assert world.server.find(other, KEY.namespace, "web-canary") is None
+
+
+def test_routes_that_come_back_between_two_reads_of_a_pass_are_known_as_put_back() -> None:
+    """Seen on a cluster: what the first reading said was decided, and written into the routes that the second found."""
+    server, missed = Server(moment), 0
+    kind, lost = ROUTES["HTTPRoute"], [body for of, body in objects() if of == ROUTES["HTTPRoute"]]
+
+    def lose_routes(_: World) -> None:
+        for route in lost:
+            server.delete(kind, KEY.namespace, route["metadata"]["name"])
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        nonlocal missed
+        routes = call[:2] == ("get", kind.plural)
+        if routes and missed == len(lost):
+            missed += 1
+            for route in lost:
+                server.create(kind, KEY.namespace, route)
+        found = work()
+        missed += routes and found is None
+        return found
+
+    deeds = (GOOD, (PAUSED, lose_routes), (lambda world: world.status().get("routeReverts") == 1, RESUME[1]))
+    world = live(Tampered(Scenario(deeds, "", ""), server, Controllers(server)), gate)
+    assert missed == len(lost) + 1
+    assert world.stages[-2:] == ["Ended", "Promoted"]
+    assert {event["reason"] for event in server.all(EVENTS) if "Route" in event["reason"]} == {"RouteReverted"}
+    untouched(world)
 
 
 def test_a_write_that_is_refused_is_said_and_goes_on_once_it_is_taken() -> None:

@@ -123,15 +123,12 @@ class Loop:
     # ---- a release is under way ----
 
     async def _attempt(self, key: Key, canary: Canary, memo: Memo, release: Release) -> float | None:
-        world = await read(self._kube, canary, release.status.stage in FULL, release)
-        now = datetime.now(UTC)
-        if release.status.stage_since is None:  # also where it was created and the answer, or the process, was lost
-            self._teller.began(canary, release, world.deployment)
-        obs = observation(world, release, self._verdict(memo, canary, release), now)
-        decision = advance(canary, release, obs, now)
+        world, decision = await self._decide(memo, canary, release, release.status.stage in FULL)
         # A route that does not resolve may lack the canary's Service, which somebody took away: it is made again.
         if (decision.status.stage in FULL or world.route.problem) and not world.full:
-            world = await read(self._kube, canary, True, release)
+            world, decision = await self._decide(memo, canary, release, True)
+        if release.status.stage_since is None:  # also where it was created and the answer, or the process, was lost
+            self._teller.began(canary, release, world.deployment)
         again = await self._apply(canary, memo, release, world, decision)
         self._look(key, canary, memo, release)
         if release.status.stage == "Ended":
@@ -140,6 +137,13 @@ class Loop:
         if again:
             return 0.02
         return 0.1 if release.status.stage == "RollingBack" else TICK
+
+    async def _decide(self, memo: Memo, canary: Canary, release: Release, full: bool) -> tuple[World, Decision]:
+        """What is written is what was read says: never a decision of one reading into the objects of another."""
+        world = await read(self._kube, canary, full, release)
+        now = datetime.now(UTC)
+        obs = observation(world, release, self._verdict(memo, canary, release), now)
+        return world, advance(canary, release, obs, now)
 
     async def _apply(self, canary: Canary, memo: Memo, release: Release, world: World, decision: Decision) -> bool:
         """Makes it so, in order. True if the next look at it should be at once."""
