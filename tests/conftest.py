@@ -1,12 +1,17 @@
-"""What all unit tests share: coroutine tests run in a loop of their own, closed at the end of each.
+"""What all unit tests share.
 
-In place of pytest-asyncio, which on Python 3.11 leaves a loop open: warnings are errors here.
+Coroutine tests run in a loop of their own, closed at the end of each: in place of pytest-asyncio, which on Python 3.11
+leaves a loop open (warnings are errors here). And no example of a property has a deadline: the machine may be busy.
 """
 
 import asyncio
 import inspect
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serinus.analysis.counters import Trajectory, first_increase_at, increase, last_seen
@@ -59,7 +59,6 @@ def test_the_fault_begins_with_the_first_rise_of_any_series() -> None:
     assert first_increase_at([], 100) is None
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.sets(st.integers(1, 19)), st.integers(0, 1000)),
@@ -191,7 +190,6 @@ def test_unhealthy_versions_are_seldom_called_healthy() -> None:
     assert wrong <= 50
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.floats(0.0001, 0.99), st.integers(0, 500), st.integers(1, 100_000))
 def test_the_mixture_never_overflows(harm: float, bad: int, total: int) -> None:
     assert math.isfinite(harm_evidence(harm, min(bad, total), total))
@@ -281,7 +279,6 @@ def test_holding_says_which_metric_and_why() -> None:
     assert combine([PASS, NONE], "pass", {"c": 130.0}, 120).sentence == "a fine; without c, which had no data"
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(st.sampled_from([PASS, WAIT, NONE, BROKEN, FAIL]), max_size=6),
     st.sampled_from(["hold", "fail", "pass"]),

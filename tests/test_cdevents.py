@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_structured
 from cloudevents.core.formats.json import JSONFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
@@ -279,7 +279,6 @@ def test_purl(image: str, expected: str) -> None:
     assert purl(image) == expected
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_image_has_a_purl_in_plain_characters(image: str) -> None:
     assert re.fullmatch(r"pkg:(oci|generic)/[!-~]+", purl(image))
@@ -318,7 +317,6 @@ def test_names_and_messages_are_cut() -> None:
     assert body["message"].endswith("ü…")
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(3, 50))
 def test_cut(message: str, limit: int) -> None:
     result = cut(message, limit)

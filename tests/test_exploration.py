@@ -147,7 +147,7 @@ def test_a_seeded_fault_is_found(module: types.ModuleType, right: str, wrong: st
 LARGE = Setting(weights=(5, 25, 50, 100), replicas=10, faults=6, verdicts=("none", "Wait", "Pass", "Fail", "NoData"))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.integers(0, 10_000), min_size=20, max_size=150))
 def test_ways_through_a_large_world(choices: list[int]) -> None:
     """Ten pods, four steps, six faults: too many states to walk all, so ways through them, a fault at every sixth turn or so."""

@@ -243,7 +243,7 @@ def test_deleting_the_canary_takes_the_traffic_back_first() -> None:
     assert model.run().release.status.outcome == "Aborted"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.sampled_from(

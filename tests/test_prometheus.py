@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serinus.analysis.counters import Trajectory, increase
@@ -72,7 +72,6 @@ def vector(*values: str) -> dict[str, Any]:
 # --- the points that are asked for
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 10**6), st.integers(0, 7 * 86_400 * 10**6))
 def test_grid(offset: int, micros: int) -> None:
     start = START + timedelta(microseconds=offset)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serinus.events.sink import DELIVERIES, LONGEST, Delivery, HttpSink, backoff, pause
@@ -156,7 +156,6 @@ async def test_neither_secrets_nor_bodies_are_logged(caplog: pytest.LogCaptureFi
 # --- pauses
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10**9), st.text(max_size=40))
 def test_backoff_grows_to_its_bound_and_is_the_same_each_time(attempt: int, key: str) -> None:
     ceiling = min(LONGEST, 2.0 ** min(attempt - 1, 40))
