@@ -206,7 +206,7 @@ async def test_a_server_that_never_answers_costs_the_timeout_and_no_more() -> No
         began = time.monotonic()
         with pytest.raises(MetricUnreachable, match="did not answer"):
             await prometheus.value("x", END)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
 
 
 async def test_a_server_that_answers_byte_by_byte_costs_the_timeout_and_its_thread_ends() -> None:
@@ -222,7 +222,7 @@ async def test_a_server_that_answers_byte_by_byte_costs_the_timeout_and_its_thre
         began = time.monotonic()
         with pytest.raises(MetricUnreachable, match="did not"):
             await prometheus.value("x", END)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
         await idle_threads()
 
 
@@ -246,7 +246,7 @@ async def test_only_so_many_can_be_unanswered() -> None:
             writer.close()
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    prometheus = Prometheus(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=0.2)
+    prometheus = Prometheus(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=1)
     results = await asyncio.gather(*(prometheus.value(f"x{i}", END) for i in range(THREADS + 2)), return_exceptions=True)
     assert all(isinstance(r, MetricUnreachable) for r in results)
     assert sum("earlier queries" in str(r) for r in results) == 2
