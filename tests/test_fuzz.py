@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import pytest
@@ -67,6 +68,13 @@ def changed(kind: str, what: str, number: int = 0) -> Any:
     told = schema.read(kind)
     (found,) = {str(m): m for m in schema.mutants(told, schema.BASES[kind][number]) if str(m) == what}.values()
     return found.spec
+
+
+def test_what_was_changed_to_a_list_can_be_changed_again():
+    """Seen after half an hour: a second change to a manifest whose first one had put a list where a word belongs."""
+    spec = schema.BASES["Canary"][0] | {"onDelete": [{}]}
+    for seed in range(50):
+        assert schema.mutant(Random(seed), schema.read("Canary"), spec).spec  # noqa: S311
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def _nodes(schema: Schema, value: Any, old: Any, place: Place) -> Iterator[tuple
         for key, child in value.items():
             if key in (schema.get("properties") or {}):
                 yield from _nodes(schema["properties"][key], child, before.get(key), (*place, key))
-    elif isinstance(value, list):
+    elif isinstance(value, list) and "items" in schema:
         for number, child in enumerate(value):
             yield from _nodes(schema["items"], child, None, (*place, number))
 
