@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Generator, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from e2e import install, kubectl, sink
+from e2e.cluster.paths import AUDIT_LOG
 
 #: Set to leave the operator and the sink as they are.
 AS_IT_IS = "SERINUS_E2E_OPERATOR"
@@ -63,5 +65,24 @@ def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, p
         ):
             report.sections.append((title, kubectl.run(*words, "-n", name, check=False)))
         log = kubectl.run("logs", f"deployment/{install.RELEASE}", "-n", install.NAMESPACE, "--tail=400", check=False)
+        gateway = kubectl.run("logs", "deployment/traefik", "-n", "traefik", "--tail=20000", check=False)
+        refused = [line for line in gateway.splitlines() if f'.{name}.example"' in line]
+        report.sections.append(("gateway: not answered by the shop", "\n".join(refused[:10])))
+        report.sections.append(("ready pods by Service, as gateways were told", "\n".join(readiness(name))))
         report.sections.append(("operator", "\n".join(line for line in log.splitlines() if name in line)[-8000:]))
     return report
+
+
+def readiness(space: str) -> Iterator[str]:
+    """Every write of an EndpointSlice in this namespace, from the local cluster's audit log."""
+    for line in AUDIT_LOG.read_text(errors="replace").splitlines() if AUDIT_LOG.exists() else ():
+        if f'"namespace":"{space}"' not in line or '"resource":"endpointslices"' not in line:
+            continue
+        entry = json.loads(line)
+        endpoints = entry.get("requestObject", {}).get("endpoints") or []
+        ready = {endpoint["addresses"][0]: _condition(endpoint["conditions"]) for endpoint in endpoints}
+        yield f"{entry['stageTimestamp']} {entry['verb']} {entry['objectRef'].get('name', '')} {ready}"
+
+
+def _condition(conditions: dict[str, bool]) -> str:
+    return "terminating" if conditions.get("terminating") else "ready" if conditions.get("ready") else "not ready"

@@ -252,9 +252,18 @@ def _node_ready() -> bool:
 
 
 def _audit_policy() -> str:
-    """Record the requests of the operator's service accounts, whose number and verbs the benchmarks count."""
+    """Record the requests of the operator's service accounts, whose number and verbs the benchmarks count.
+
+    And EndpointSlices, which gateways read: where requests failed, who was ready when is the first thing to ask.
+    """
     group = f"system:serviceaccounts:{AUDITED_NAMESPACE}"
-    rules = [{"level": "Metadata", "userGroups": [group], "omitStages": ["RequestReceived"]}, {"level": "None"}]
+    which = {"group": "discovery.k8s.io", "resources": ["endpointslices"]}
+    slices = {"resources": [which], "verbs": ["create", "update", "delete"]}
+    rules = [
+        {"level": "Metadata", "userGroups": [group], "omitStages": ["RequestReceived"]},
+        {"level": "Request", "omitStages": ["RequestReceived"], **slices},
+        {"level": "None"},
+    ]
     return yaml.safe_dump({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules})
 
 

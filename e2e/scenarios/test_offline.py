@@ -227,10 +227,10 @@ def lead_to(app: str) -> None:
 def no_prometheus() -> Iterator[None]:
     """It is gone, with all that it had stored; at the end it is there again and scrapes."""
     scale = ("scale", "deployment", "prometheus", "-n", MONITORING)
-    kubectl.apply(stand_in())
     try:
-        kubectl.run("wait", "--for=condition=Ready", "pod/stand-in", "-n", MONITORING, "--timeout=60s")
         kubectl.run(*scale, "--replicas=0")
+        kubectl.apply(stand_in())
+        kubectl.run("wait", "--for=condition=Ready", "pod/stand-in", "-n", MONITORING, "--timeout=60s")
         yield
     finally:
         lead_to("prometheus")
@@ -254,7 +254,7 @@ def test_prometheus_down_wrong_and_slow(space: str) -> None:
     follow.serve(space)
     load = follow.Load(space, shop.host(NAME, space), rate=50, duration=250)
     load.start()
-    kubectl.apply(shop.canary(NAME, space, shop.steps("2s", 50, 100)))
+    kubectl.apply(shop.canary(NAME, space, [*shop.steps("20s", 50), *shop.steps("2s", 100)]))
     follow.phase(NAME, space, "Stable")
     follow.set_env(space, MESSAGE="v2")
     begun = follow.seconds(follow.taken(space, "v2", 50)["status"]["steps"][0]["at"])
@@ -268,7 +268,7 @@ def test_prometheus_down_wrong_and_slow(space: str) -> None:
         complains(space, "Prometheus answered with a web page")
         kubectl.run("get", "--raw", f"/api/v1/namespaces/{MONITORING}/pods/stand-in:9090/proxy/be/slow")
         complains(space, "Prometheus did not answer within 3 s")
-        kubectl.until("its step's time is long over", lambda: time.time() > begun + 10)
+        kubectl.until("its step's time is long over", lambda: time.time() > begun + 25)
         release = follow.releases(space)[-1]
         assert (follow.stage(release), release["status"].get("outcome")) == ("Stepping", None)
         assert [step["weight"] for step in release["status"]["steps"]] == [50], "it holds"
