@@ -20,13 +20,19 @@ from e2e.kubectl import Object
 NAMESPACE = "serinus-system"
 RELEASE = "serinus"
 PROMETHEUS = "http://prometheus.monitoring.svc:9090"
+GATEWAY = "http://traefik-metrics.traefik.svc:9100/metrics"
 #: "pause": as on clusters before Kubernetes 1.36, without the admission policies.
 HOLD = os.environ.get("SERINUS_E2E_HOLD", "policy")
 
 
 def install(*values: str) -> None:
     """Installs or upgrades, and waits until the operator leads. `values`: as helm's --set."""
-    settings = [f"prometheus.url={PROMETHEUS}", "image.repository=serinus/operator", "image.tag=dev"]
+    settings = [
+        f"prometheus.url={PROMETHEUS}",
+        f"gateway.metricsURLs={{{GATEWAY}}}",
+        "image.repository=serinus/operator",
+        "image.tag=dev",
+    ]
     settings.append(f"admission.enabled={str(HOLD == 'policy').lower()}")
     sets = [word for value in (*settings, "image.pullPolicy=IfNotPresent", *values) for word in ("--set", value)]
     kubectl.helm("upgrade", "--install", RELEASE, "charts/serinus", "-n", NAMESPACE, "--create-namespace", *sets, "--wait")

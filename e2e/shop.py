@@ -39,6 +39,7 @@ def deployment(name: str, space: str, replicas: int = 3, **env: str) -> Object:
         "metadata": {"name": name, "namespace": space, "labels": {"serinus.dev/canary": name}},
         "spec": {
             "replicas": replicas,
+            "minReadySeconds": 2,  # a native rollout ends an old pod when the gateway knows the new one: docs/operations.md
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
         },
@@ -74,7 +75,10 @@ def host(name: str, space: str) -> str:
 
 
 def canary(name: str, space: str, steps: list[Object], **analysis: Any) -> Object:
-    """10, 25, 50, 100 % or whatever `steps` says; one check, on failed requests at the gateway."""
+    """10, 25, 50, 100 % or whatever `steps` says; one check, on failed requests at the gateway.
+
+    The shop draws lots for each request, so its errors are independent.
+    """
     metrics = [{"name": "errors", "ratio": {"bad": BAD, "total": TOTAL}, "harm": "1%"}]
     return {
         "apiVersion": "serinus.dev/v1alpha1",
@@ -85,7 +89,7 @@ def canary(name: str, space: str, steps: list[Object], **analysis: Any) -> Objec
             "service": {"name": name, "port": 80},
             "traffic": {"gatewayAPI": {"httpRoutes": [{"name": name}]}},
             "steps": steps,
-            "analysis": {"interval": "1s", "metrics": metrics, **analysis},
+            "analysis": {"interval": "1s", "metrics": metrics, "independentErrors": True, **analysis},
             "rollback": {"keepCanaryFor": "5s"},
         },
     }

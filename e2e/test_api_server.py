@@ -210,7 +210,8 @@ def test_defaults_are_filled_in(installed, namespace):
     plain = changed(CANARY, {f"spec.{part}": GONE for part in parts} | {"spec.targetRef": {"name": "checkout"}})
     spec = json.loads(must(create(plain, namespace)))["spec"]
     assert spec["targetRef"] == CANARY["spec"]["targetRef"]
-    assert spec["analysis"] == {"interval": "1s", "noData": "hold", "noDataAfter": "2m", "metricsDelay": "15s"}
+    looking = {"interval": "1s", "noData": "hold", "noDataAfter": "2m", "metricsDelay": "15s", "warmUp": "0s"}
+    assert spec["analysis"] == {**looking, "falseRollbacks": "1%", "independentErrors": False, "severe": "0%"}
     assert spec["promotion"] == {"deadline": "10m", "drain": "3s"}
     assert spec["onDelete"] == "RestoreServing"
     assert "status" not in spec
@@ -269,6 +270,19 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "duration without unit": (CANARY, {"spec.steps.0.duration": "60"}, "spec.steps[0].duration: Invalid value"),
     "duration as a number": (CANARY, {"spec.steps.0.duration": 60}, "spec.steps[0].duration: Invalid value"),
     # analysis
+    "minDuration beside a duration": (
+        CANARY,
+        {"spec.steps.0": {"weight": 5, "duration": "1m", "minDuration": "10s"}},
+        "minDuration and maxDuration in spec.steps bound a weight that has no duration",
+    ),
+    "minDuration above maxDuration": (
+        CANARY,
+        {"spec.steps.0": {"weight": 5, "minDuration": "1m", "maxDuration": "10s"}},
+        "minDuration in spec.steps must not be above maxDuration",
+    ),
+    "falseRollbacks 0%": (CANARY, {"spec.analysis.falseRollbacks": "0%"}, "spec.analysis.falseRollbacks must be above 0%"),
+    "severe 101%": (CANARY, {"spec.analysis.severe": "101%"}, "spec.analysis.severe must be at most 100%"),
+    "baseline unknown": (CANARY, {"spec.analysis.metrics.0.baseline": "last"}, "baseline: Unsupported value"),
     "interval too short": (CANARY, {"spec.analysis.interval": "10ms"}, "spec.analysis.interval must be between 500ms and 10m"),
     "interval too long": (CANARY, {"spec.analysis.interval": "11m"}, "spec.analysis.interval must be between 500ms and 10m"),
     "noData unknown": (CANARY, {"spec.analysis.noData": "ignore"}, 'spec.analysis.noData: Unsupported value: "ignore"'),
@@ -276,11 +290,43 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "PromQL blank": (CANARY, {f"{METRIC}.2.query": "  "}, f"{METRIC}[2].query: Invalid value"),
     "ratio of blanks": (CANARY, {f"{METRIC}.0.ratio.bad": " "}, f"{METRIC}[0].ratio.bad: Invalid value"),
     "ratio without total": (CANARY, {f"{METRIC}.0.ratio.total": GONE}, f"{METRIC}[0].ratio.total: Required value"),
-    "templateRef and query": (CANARY, {f"{METRIC}.1.query": "x"}, f"each entry of {METRIC} needs exactly one of templateRef"),
+    "templateRef and query": (
+        CANARY,
+        {f"{METRIC}.1.query": "x"},
+        f"each entry of {METRIC} needs exactly one of builtin, templateRef",
+    ),
     "metric of nothing": (
         CANARY,
         {f"{METRIC}.0": {"name": "errors"}},
-        f"each entry of {METRIC} needs exactly one of templateRef",
+        f"each entry of {METRIC} needs exactly one of builtin, templateRef",
+    ),
+    "builtin and ratio": (CANARY, {f"{METRIC}.0.builtin": "errors"}, f"each entry of {METRIC} needs exactly one of builtin"),
+    "builtin unknown": (CANARY, {f"{METRIC}.0": {"builtin": "latency"}}, "builtin: Unsupported value"),
+    "ratio without a name": (CANARY, {f"{METRIC}.0.name": GONE}, f"each entry of {METRIC} needs a name, unless it is a builtin"),
+    "slow without slowerThan": (CANARY, {f"{METRIC}.0": {"builtin": "slow"}}, "slowerThan belongs to builtin: slow"),
+    "slowerThan of errors": (
+        CANARY,
+        {f"{METRIC}.0": {"builtin": "errors", "slowerThan": "1s"}},
+        "slowerThan belongs to builtin: slow",
+    ),
+    "slowerThan nothing": (CANARY, {f"{METRIC}.0": {"builtin": "slow", "slowerThan": "0s"}}, "slowerThan must be above 0s"),
+    "exporter of a ratio": (CANARY, {f"{METRIC}.0.exporter": "traefik"}, "exporter belongs to a builtin"),
+    "exporter unknown": (CANARY, {f"{METRIC}.0": {"builtin": "errors", "exporter": "apache"}}, "exporter: Unsupported value"),
+    "limits of a builtin": (
+        CANARY,
+        {f"{METRIC}.0": {"builtin": "errors", "max": 1}},
+        "min, max and failureLimit judge a query; a builtin is judged against harm",
+    ),
+    "builtins of one name": (
+        CANARY,
+        {METRIC: [{"builtin": "errors"}, {"name": "errors", "builtin": "slow", "slowerThan": "1s"}]},
+        f"every name in {METRIC} must be there once",
+    ),
+    "query read directly": (CANARY, {f"{METRIC}.2.source": "direct"}, "source: direct reads counters; a query needs Prometheus"),
+    "pods' metrics from Prometheus": (
+        CANARY,
+        {f"{METRIC}.0.podMetrics": {"port": 80}},
+        "podMetrics says where source: direct reads",
     ),
     "min on a ratio": (CANARY, {f"{METRIC}.0.min": 1}, "min, max and failureLimit judge a query; a ratio is judged against harm"),
     "harm on a query": (CANARY, {f"{METRIC}.2.harm": "1%"}, "harm judges a ratio; a query is judged by min and max"),

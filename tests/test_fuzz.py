@@ -176,7 +176,7 @@ def things(phase: str = "Stable", stage: str = "Ended", paused: bool = False, **
     """A shop at rest, but for what is said."""
     ready = {"type": "Ready", "status": str(phase == "Stable"), "reason": phase, "message": "so", "observedGeneration": 2}
     canary = {
-        "metadata": {"name": "checkout", "generation": 2},
+        "metadata": {"name": "checkout", "generation": 2, "finalizers": ["serinus.dev/traffic"]},
         "status": {"phase": phase, "observedGeneration": 2, "conditions": [ready]},
     }
     release = {"metadata": {"name": "r"}, "spec": {"canary": "checkout"}, "status": {"stage": stage}}
@@ -248,3 +248,10 @@ def test_nothing_of_serinus_stays_where_the_canary_was_let_go_of():
     free = things(canaries=[])
     free.deployments[0]["metadata"]["labels"] = {}
     assert oddities(free, let_go=True) == []
+
+
+def test_what_somebody_writes_on_a_deployment_that_was_let_go_of_is_theirs():
+    space = things()
+    space.deployments[0]["metadata"]["annotations"]["serinus.dev/promoting"] = ""
+    space.canaries[0]["metadata"] |= {"finalizers": ["example.com/theirs"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    assert oddities(space) == []

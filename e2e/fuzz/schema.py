@@ -183,11 +183,14 @@ def same(one: Any, other: Any) -> bool:
 # ---- the CEL rules' twins ----
 
 
-def nanoseconds(text: str) -> Fraction:
-    """Go's time.ParseDuration of what the schema's pattern lets through. Raises OverflowError where Go's does."""
+def nanoseconds(text: str) -> int:
+    """Go's time.ParseDuration of what the schema's pattern lets through: each part is cut to whole nanoseconds.
+
+    Raises OverflowError where Go's does.
+    """
     units = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)", text)
-    total = sum((Fraction(number) * units[unit] for number, unit in parts), Fraction(0))
+    total = sum(int(Fraction(number) * units[unit]) for number, unit in parts)
     if total >= 2**63:
         raise OverflowError(text)
     return total
@@ -210,7 +213,12 @@ def in_order(self: Any) -> bool:
 
 def harm(self: Any) -> bool:
     """Above 0% and below 100%."""
-    return "harm" not in self or 0 < float(self["harm"].replace("%", "")) < 100
+    return "harm" not in self or 0 < share(self["harm"]) < 100
+
+
+def share(percent: str) -> float:
+    """50% -> 50.0."""
+    return float(percent.replace("%", ""))
 
 
 def interval(self: Any) -> bool:
@@ -241,15 +249,38 @@ TWINS: dict[str, Callable[[Any, Any], bool]] = {
     ),
     "has(self.weight)!=has(self.pause)": lambda s, _: one_of(s, "weight", "pause"),
     "!has(self.duration)||has(self.weight)": lambda s, _: "duration" not in s or "weight" in s,
+    "(!has(self.minDuration)&&!has(self.maxDuration))||(has(self.weight)&&!has(self.duration))": lambda s, _: (
+        not {"minDuration", "maxDuration"} & set(s) or ("weight" in s and "duration" not in s)
+    ),
+    "!has(self.minDuration)||!has(self.maxDuration)||duration(self.minDuration)<=duration(self.maxDuration)": lambda s, _: (
+        not {"minDuration", "maxDuration"} <= set(s) or nanoseconds(s["minDuration"]) <= nanoseconds(s["maxDuration"])
+    ),
+    "!has(self.falseRollbacks)||(double(self.falseRollbacks.replace('%',''))>0.0"
+    "&&double(self.falseRollbacks.replace('%',''))<=50.0)": lambda s, _: 0 < share(s.get("falseRollbacks", "1%")) <= 50,
+    "!has(self.severe)||double(self.severe.replace('%',''))<=100.0": lambda s, _: share(s.get("severe", "0%")) <= 100,
     "!has(self.interval)||(duration(self.interval)>=duration('500ms')&&duration(self.interval)<=duration('10m'))": lambda s, _: (
         interval(s)
     ),
-    "!has(self.metrics)||self.metrics.all(m,self.metrics.exists_one(o,o.name==m.name))": lambda s, _: (
-        len({m["name"] for m in s.get("metrics", [])}) == len(s.get("metrics", []))
+    "!has(self.metrics)||self.metrics.all(m,self.metrics.exists_one(o,"
+    "(has(o.name)?o.name:o.builtin)==(has(m.name)?m.name:m.builtin)))": lambda s, _: (
+        len({m.get("name", m.get("builtin")) for m in s.get("metrics", [])}) == len(s.get("metrics", []))
     ),
-    "(has(self.templateRef)?1:0)+(has(self.ratio)?1:0)+(has(self.query)?1:0)==1": lambda s, _: one_of(
-        s, "templateRef", "ratio", "query"
+    "(has(self.builtin)?1:0)+(has(self.templateRef)?1:0)+(has(self.ratio)?1:0)+(has(self.query)?1:0)==1": lambda s, _: one_of(
+        s, "builtin", "templateRef", "ratio", "query"
     ),
+    "has(self.name)||has(self.builtin)": lambda s, _: bool({"name", "builtin"} & set(s)),
+    "(has(self.builtin)&&self.builtin=='slow')==has(self.slowerThan)": lambda s, _: (
+        (s.get("builtin") == "slow") == ("slowerThan" in s)
+    ),
+    "!has(self.slowerThan)||duration(self.slowerThan)>duration('0s')": lambda s, _: (
+        "slowerThan" not in s or nanoseconds(s["slowerThan"]) > 0
+    ),
+    "!has(self.exporter)||has(self.builtin)": lambda s, _: "exporter" not in s or "builtin" in s,
+    "!has(self.builtin)||(!has(self.min)&&!has(self.max)&&!has(self.failureLimit))": lambda s, _: (
+        "builtin" not in s or not {"min", "max", "failureLimit"} & set(s)
+    ),
+    "!has(self.query)||self.source=='prometheus'": lambda s, _: "query" not in s or s["source"] == "prometheus",
+    "!has(self.podMetrics)||self.source=='direct'": lambda s, _: "podMetrics" not in s or s["source"] == "direct",
     "!has(self.ratio)||(!has(self.min)&&!has(self.max)&&!has(self.failureLimit))": lambda s, _: (
         "ratio" not in s or not {"min", "max", "failureLimit"} & set(s)
     ),
@@ -448,9 +479,11 @@ def _with(spec: Any, place: Place, new: Any) -> Any:
 # ---- manifests to begin from: together they have every field ----
 
 METRICS = [
-    {"name": "errors", "ratio": {"bad": "vector(0)", "total": "vector(1)"}, "harm": "1%"},
+    {"name": "failed", "ratio": {"bad": "vector(0)", "total": "vector(1)"}, "harm": "1%", "baseline": "none"},
     {"name": "slow", "templateRef": {"name": "slow", "namespace": "elsewhere", "args": {"within": "0.3"}}, "harm": "5%"},
     {"name": "depth", "query": "vector(1)", "min": -1, "max": 99.5, "failureLimit": 2},
+    {"builtin": "errors", "source": "direct", "podMetrics": {"port": 9090, "path": "/metrics"}},
+    {"name": "very-slow", "builtin": "slow", "slowerThan": "1.2s", "exporter": "traefik"},
 ]
 BASES: dict[str, list[dict[str, Any]]] = {
     "Canary": [
@@ -458,13 +491,22 @@ BASES: dict[str, list[dict[str, Any]]] = {
             "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"},
             "service": {"name": "checkout", "port": 80},
             "traffic": {"gatewayAPI": {"httpRoutes": [{"name": "checkout"}], "grpcRoutes": [{"name": "checkout.rpc"}]}},
-            "steps": [{"weight": 5}, {"weight": 25, "duration": "1h30m"}, {"pause": {}}, {"weight": 100, "duration": "0.5m"}],
+            "steps": [
+                {"weight": 5, "minDuration": "10s", "maxDuration": "1h"},
+                {"weight": 25, "duration": "1h30m"},
+                {"pause": {}},
+                {"weight": 100, "duration": "0.5m"},
+            ],
             "analysis": {
                 "interval": "1s",
                 "metrics": METRICS,
                 "noData": "pass",
                 "noDataAfter": "2m",
                 "metricsDelay": "15s",
+                "falseRollbacks": "0.5%",
+                "severe": "50%",
+                "independentErrors": True,
+                "warmUp": "10s",
             },
             "rollback": {"keepCanaryFor": "0s"},
             "promotion": {"deadline": "10m", "drain": "3s"},

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from e2e.kubectl import Object
 
-from serinus.api.base import CANARY_LABEL, OWNED_LABEL, PROMOTING_ANNOTATION, short_name
+from serinus.api.base import CANARY_LABEL, FINALIZER, OWNED_LABEL, PROMOTING_ANNOTATION, short_name
 
 #: Phases during which a release is under way.
 BUSY = ("Progressing", "Paused", "Promoting", "RollingBack", "Terminating")
@@ -116,8 +116,9 @@ def _left(space: Space) -> Iterator[str]:
 
 
 def _adopted(space: Space) -> bool:
-    """Some Canary touches the Deployment: one that is stopped by an obstacle touches nothing."""
-    return any((canary.get("status") or {}).get("phase") != "Adopting" for canary in space.canaries)
+    """Some Canary touches the Deployment: one that is stopped by an obstacle, or was let go of, touches nothing."""
+    held = [canary for canary in space.canaries if FINALIZER in canary["metadata"].get("finalizers", [])]
+    return any((canary.get("status") or {}).get("phase") != "Adopting" for canary in held)
 
 
 def _label(deployment: Object) -> str:

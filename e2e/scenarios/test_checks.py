@@ -34,7 +34,10 @@ def held(space: str, verdict: str, word: str) -> Object:
 
     found: Object = kubectl.until(f"MetricsAvailable says {verdict}", look, timeout=30)
     assert word in found["message"], found
-    begun = follow.seconds(follow.releases(space, "v2")[-1]["status"]["steps"][0]["at"])
+    steps: list[Object] = kubectl.until(  # a check may have no answer before the router has taken the weight
+        "its first step is reached", lambda: follow.releases(space, "v2")[-1]["status"].get("steps"), timeout=30
+    )
+    begun = follow.seconds(steps[0]["at"])
     kubectl.until("its step's 2 s are over, and 3 more", lambda: time.time() > begun + 5)
     release = follow.releases(space, "v2")[-1]
     assert follow.stage(release) == "Stepping"
