@@ -14,6 +14,8 @@ from serinus.kube import DEPLOYMENTS, PODS, REPLICA_SETS, ROUTES, SERVICES, Kind
 from serinus.workloads.template import HASH_LABEL, plain
 
 WHO = "controllers"
+#: The image of pods that never become ready.
+STUCK = "web:stuck"
 REVISION = "deployment.kubernetes.io/revision"
 
 
@@ -55,7 +57,7 @@ class Controllers:
         for pod in self._server.all(PODS):
             if "deletionTimestamp" in pod["metadata"]:
                 self._server.delete(PODS, pod["metadata"]["namespace"], _name(pod), who=WHO)
-            elif not ready(pod):
+            elif not ready(pod) and pod["spec"]["containers"][0]["image"] != STUCK:
                 self._status(PODS, pod, {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})
 
     def _garbage(self) -> None:

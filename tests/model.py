@@ -43,7 +43,8 @@ def verdict(kind: str, seconds: float) -> Verdict:
     """One with a finding, so that there is evidence: ten requests a second."""
     total = None if kind in ("NoData", "Error") else 10 * seconds
     bad = total / 3 if total is not None and kind == "Fail" else total and 0.0
-    finding = Finding("errors", kind, kind, bad=bad, total=total)  # type: ignore[arg-type]
+    doubt, kind = kind == "Doubt", "Wait" if kind == "Doubt" else kind
+    finding = Finding("errors", kind, kind, bad=bad, total=total, doubt=doubt)  # type: ignore[arg-type]
     kind = "NoData" if kind == "Error" else kind  # as combine() has it
     return Verdict(kind, kind, (finding,), START.timestamp() if kind == "Fail" else None)  # type: ignore[arg-type]
 

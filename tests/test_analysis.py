@@ -3,200 +3,76 @@
 from __future__ import annotations
 
 import math
-import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serinus.analysis.counters import Trajectory, first_increase_at, increase, last_seen
+from serinus.analysis.counters import Labels, Rises
 from serinus.analysis.finding import Finding, error, percent
+from serinus.analysis.limits import LimitCheck, judge_limit
 from serinus.analysis.pods import PATIENCE, judge_pods
-from serinus.analysis.thresholds import LimitCheck, RatioCheck, harm_evidence, judge_limit, judge_ratio
-from serinus.analysis.verdict import combine
-
-ERRORS = RatioCheck("errors", 0.01)
-
-
-def series(*samples: tuple[float, float]) -> Trajectory:
-    return Trajectory(samples)
-
+from serinus.analysis.verdict import combine, silences
 
 # --- counters
 
-
-def test_a_series_that_was_there_counts_from_its_value_at_the_start() -> None:
-    assert increase([series((90, 40), (100, 50), (110, 53))], 100) == 3
+A, B = (("pod", "a"),), (("pod", "b"),)
 
 
-def test_a_series_that_was_not_there_began_at_zero() -> None:
-    assert increase([series((110, 7))], 100) == 7
-    assert first_increase_at([series((110, 7))], 100) == 110
+def rises(*looks: dict[Labels, float]) -> list[float]:
+    """What each look after the first adds."""
+    rises = Rises({"x": looks[0]})
+    return [rises.since({"x": look})["x"] for look in looks[1:]]
 
 
-def test_the_sample_at_the_start_is_the_baseline_even_if_its_time_was_rounded_up() -> None:
-    assert increase([series((100.001, 5000), (101, 5001))], 100.0006) == 1
+def test_a_series_counts_from_where_it_was() -> None:
+    assert rises({A: 50}, {A: 53}, {A: 53}, {A: 60}) == [3, 0, 7]
 
 
-def test_a_gap_at_the_start_does_not_make_old_counts_new() -> None:
-    assert increase([series((95, 5000), (103, 5000), (104, 5001))], 100) == 1
+def test_a_series_that_was_not_there_began_at_zero_where_the_source_is_known_to_have_answered() -> None:
+    assert rises({B: 9}, {A: 7, B: 9}) == [7]
+    assert rises({}, {A: 7}, {A: 9, B: 4}) == [0, 6], "a failed scrape may have hidden it"
+    other = Rises({"x": {}, "y": {B: 1}})
+    assert other.since({"x": {A: 7}, "y": {B: 1}}) == {"x": 7, "y": 0}, "another query of the same source says so too"
+
+
+def test_a_scrape_that_fails_neither_loses_nor_adds_anything() -> None:
+    assert rises({A: 5000, B: 1}, {}, {A: 5001, B: 1}) == [0, 1]
+    assert rises({A: 5000}, {B: 2}, {A: 5003, B: 2}) == [2, 3]
 
 
 def test_a_reset_starts_from_zero_in_its_own_series_only() -> None:
-    assert increase([series((100, 50), (101, 60), (102, 4)), series((100, 5), (102, 6))], 100) == 15
-
-
-def test_nan_is_no_sample() -> None:
-    assert increase([series((100, 5), (101, math.nan), (102, 6))], 100) == 1
-    assert increase([series((100, math.nan), (101, math.nan))], 100) == 0
-
-
-def test_the_fault_begins_with_the_first_rise_of_any_series() -> None:
-    flat, late, early = series((100, 1), (105, 1)), series((100, 1), (104, 2)), series((102, 0), (103, 1), (104, 9))
-    assert first_increase_at([flat, late, early], 100) == 103
-    assert first_increase_at([flat], 100) is None
-    assert first_increase_at([], 100) is None
+    assert rises({A: 50, B: 5}, {A: 60, B: 5}, {A: 4, B: 6}) == [10, 5]
 
 
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.sets(st.integers(1, 19)), st.integers(0, 1000)),
+        min_size=1,
         max_size=4,
-    )
+    ),
+    st.sets(st.integers(1, 19)),
 )
-def test_whatever_the_resets_the_increase_is_what_happened(many: list[tuple[list[int], set[int], int]]) -> None:
-    """A reset is visible only if the new value is below the old one, so it is made to be."""
-    trajectories, happened = [], 0
-    for events, resets, base in many:
-        value, samples = base, [(0.0, float(base))]
-        for i, n in enumerate(events, 1):
+def test_whatever_the_resets_and_gaps_the_rises_are_what_happened(
+    many: list[tuple[list[int], set[int], int]], gaps: set[int]
+) -> None:
+    """A reset is visible only if the new value is below the one seen last, so it is made to be, and never within a gap."""
+    length, happened = max(len(events) for events, _, _ in many), 0
+    looks: list[dict[Labels, float]] = [{} for _ in range(length + 1)]
+    for name, (events, resets, base) in enumerate(many):
+        value = float(base)
+        looks[0][(("pod", str(name)),)] = value
+        for i in range(1, length + 1):
+            n = events[i - 1] if i <= len(events) else 0
             happened += n
-            value = n if i in resets and n < value else value + n
-            samples.append((float(i), float(value)))
-        trajectories.append(Trajectory(tuple(samples)))
-    assert increase(trajectories, 0.0) == happened
-    assert (first_increase_at(trajectories, 0.0) is None) == (happened == 0)
+            value = n if i in resets and n < value and not {i - 1, i} & gaps else value + n
+            if i not in gaps or i == length:
+                looks[i][(("pod", str(name)),)] = value
+    assert sum(rises(*looks)) == happened
 
 
-# --- ratios
-
-
-@pytest.mark.parametrize(
-    ("bad", "total", "verdict"),
-    [
-        (3, 10, "Fail"),
-        (10, 30, "Fail"),
-        (1, 10, "Wait"),
-        (2, 30, "Wait"),
-        (1, 1, "Wait"),
-        (0, 30, "Wait"),
-        (0, 600, "Pass"),
-        (1, 2000, "Pass"),
-        (100, 10_000, "Wait"),
-        (99, 10_000, "Wait"),
-        (0, 0, "NoData"),
-        (3, 2, "Error"),
-        (-1, 2, "Error"),
-        (0, -2, "Error"),
-        (math.nan, 2, "Error"),
-        (0, math.inf, "Error"),
-    ],
-)
-def test_ratio(bad: float, total: float, verdict: str) -> None:
-    assert judge_ratio(ERRORS, bad, total).verdict == verdict
-
-
-def test_no_version_is_blamed_below_harm_however_sure_one_is() -> None:
-    """Evidence against "at most harm" that was there earlier, and a rate that has come down since."""
-    assert harm_evidence(0.1, 199, 2000) < 0
-    for bad in range(2000):
-        if bad / 2000 < 0.1:
-            assert judge_ratio(RatioCheck("errors", 0.1), bad, 2000).verdict != "Fail"
-    assert judge_ratio(RatioCheck("errors", 0.1), 300, 2000).verdict == "Fail"
-
-
-def test_a_harm_that_is_no_share_is_an_error() -> None:
-    for harm in (0.0, 1.0, math.nan):
-        assert judge_ratio(RatioCheck("errors", harm), 0, 10_000).verdict == "Error"
-
-
-def test_sentences() -> None:
-    assert judge_ratio(ERRORS, 10, 30).sentence == "errors 33 % of 30 requests (harm limit 1 %)"
-    assert judge_ratio(ERRORS, 0, 900).sentence == "errors 0 % of 900 requests (harm limit 1 %)"
-    assert judge_ratio(ERRORS, 0, 1).sentence == "errors 0 % of 1 request, not enough evidence yet (harm limit 1 %)"
-    assert "only 2 requests" in judge_ratio(ERRORS, 3, 2).sentence
-    evidence = judge_ratio(ERRORS, 10, 30, fault_began=5.0).evidence()
-    assert (evidence.verdict, evidence.bad, evidence.total, evidence.limit) == ("Fail", 10, 30, "harm limit 1 %")
-
-
-def test_evidence_of_an_error_can_be_stored_as_json() -> None:
-    finding = Finding("x", "Error", "y" * 5000, bad=math.nan, total=math.inf)
-    assert finding.evidence().bad is None
-    assert len(finding.evidence().sentence) == 2048
-
-
-def test_splitting_alpha_asks_for_more() -> None:
-    assert judge_ratio(ERRORS, 2, 5).verdict == "Fail"
-    assert judge_ratio(ERRORS, 2, 5, alpha=0.01 / 16).verdict == "Wait"
-    assert judge_ratio(ERRORS, 3, 10, alpha=0.01 / 2).verdict == "Fail"
-
-
-def bad_requests(rng: random.Random, rate: float, requests: int) -> list[int]:
-    """The numbers (from 1) of the requests that are bad, each with the same chance."""
-    at, found = 0, []
-    while True:
-        at += 1 + int(math.log(1 - rng.random()) / math.log(1 - rate))
-        if at > requests:
-            return found
-        found.append(at)
-
-
-def alarms(rate: float, harm: float, runs: int, requests: int, every: int, seed: int) -> int:
-    """Runs that ever fail. Evidence rises only with a bad event, so the looks that follow one are enough."""
-    rng, check, failed = random.Random(seed), RatioCheck("errors", harm), 0  # noqa: S311
-    for _ in range(runs):
-        looks: dict[int, int] = {}
-        for n, at in enumerate(bad_requests(rng, rate, requests), 1):
-            looks[-(-at // every) * every] = n
-        failed += any(judge_ratio(check, bad, total).verdict == "Fail" for total, bad in looks.items())
-    return failed
-
-
-def test_good_releases_never_fail() -> None:
-    assert alarms(rate=0.001, harm=0.01, runs=100, requests=10_000, every=10, seed=1) == 0
-
-
-def test_at_harm_itself_false_alarms_stay_below_alpha_however_often_one_looks() -> None:
-    assert alarms(rate=0.01, harm=0.01, runs=2_000, requests=5_000, every=25, seed=2) <= 20
-
-
-def test_a_bad_version_is_found_soon() -> None:
-    """5 % bad at harm 1 %: half of the runs within 100 requests or so."""
-    rng, found = random.Random(3), []  # noqa: S311
-    for _ in range(200):
-        bad = bad_requests(rng, 0.05, 3000)
-        found.append(next(at for n, at in enumerate(bad, 1) if judge_ratio(ERRORS, n, at).verdict == "Fail"))
-    assert sorted(found)[100] < 200
-
-
-def test_unhealthy_versions_are_seldom_called_healthy() -> None:
-    rng, wrong = random.Random(4), 0  # noqa: S311
-    for _ in range(1000):
-        bad = bad_requests(rng, 0.01, 5000)
-        # Evidence of health is at its highest just before the next bad event.
-        points = [(n, at - 1) for n, at in enumerate(bad)] + [(len(bad), 5000)]
-        wrong += any(judge_ratio(ERRORS, n, total).verdict == "Pass" for n, total in points if total)
-    assert wrong <= 50
-
-
-@given(st.floats(0.0001, 0.99), st.integers(0, 500), st.integers(1, 100_000))
-def test_the_mixture_never_overflows(harm: float, bad: int, total: int) -> None:
-    assert math.isfinite(harm_evidence(harm, min(bad, total), total))
-    assert judge_ratio(RatioCheck("x", harm), min(bad, total), total).verdict in ("Pass", "Fail", "Wait")
-
-
-# --- limits
+# --- plain numbers
 
 
 def test_limit_needs_more_looks_in_a_row_than_are_tolerated() -> None:
@@ -271,6 +147,13 @@ def test_any_fail_fails_and_says_when_it_began() -> None:
 )
 def test_combine(findings: list[Finding], policy: str, seconds: float, expected: str) -> None:
     assert kind(findings, policy, seconds) == expected
+
+
+def test_a_check_is_silent_since_its_first_look_without_numbers_and_no_longer_once_it_has_some() -> None:
+    since = silences({}, [PASS, NONE], 10.0)
+    assert since == {"c": 10.0}
+    assert silences(since, [PASS, NONE, BROKEN], 12.0) == {"c": 10.0, BROKEN.metric: 12.0}
+    assert silences(since, [PASS], 12.0) == {}
 
 
 def test_holding_says_which_metric_and_why() -> None:
@@ -399,14 +282,3 @@ def test_the_sentence_names_what_a_person_looks_for() -> None:
 
 def test_odd_objects_are_not_a_fault() -> None:
     assert judge_pods([{}, {"metadata": None, "status": {"containerStatuses": None}}, pod({"name": "x"})], BORN) == (None, None)
-
-
-def test_a_series_that_ended_while_its_source_answered_is_another_one_when_it_returns() -> None:
-    """A gateway forgets a backend that is taken out of the route, and counts from zero when it comes back."""
-    old_then_new = Trajectory(((80.0, 10.0), (103.0, 12.0), (108.0, 15.0)))
-    serving = Trajectory(((80.0, 500.0), (99.0, 900.0), (103.0, 950.0)))
-    assert increase([old_then_new], 100.0) == 5, "a gap alone may be a failed scrape"
-    assert increase([old_then_new], 100.0, last_seen([serving], 100.0)) == 15
-    failed = Trajectory(((80.0, 500.0), (103.0, 950.0)))
-    assert increase([old_then_new], 100.0, last_seen([failed], 100.0)) == 5, "the scrape failed for both"
-    assert first_increase_at([old_then_new], 100.0, 99.0) == 103.0

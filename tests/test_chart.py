@@ -93,6 +93,7 @@ def test_values_schema_knows_every_value():
         "replicas=-1",
         "service.port=70000",
         "events.sinks={not a url}",
+        "gateway.metricsURLs={gateway:9100}",
     ],
 )
 def test_values_that_make_no_sense_are_refused(setting):
@@ -179,6 +180,7 @@ def test_arguments_follow_the_values():
     assert args() == ["controller", "--log-level=info", "--hold=pause", "--cluster=default"]
     assert args(
         "prometheus.url=http://p:9090",
+        "gateway.metricsURLs={http://g:9100/metrics}",
         "events.sinks={http://a,http://b/c}",
         "admission.force=true",
         "logLevel=debug",
@@ -189,6 +191,7 @@ def test_arguments_follow_the_values():
         "--log-level=debug",
         "--hold=policy",
         "--prometheus-url=http://p:9090",
+        "--gateway-metrics-url=http://g:9100/metrics",
         "--cluster=west",
         "--namespace=shop",
         "--sink-url=http://a",

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from serinus.analysis.pods import Reason
-from serinus.analysis.thresholds import RatioCheck, judge_ratio
+from serinus.analysis.sequential import Counts, Rule, begun, judge, look
 from serinus.api.base import Resource
 from serinus.api.canary import Canary, Phase
 from serinus.api.crdgen import ROOT, crd
@@ -141,18 +141,25 @@ def test_every_variable_is_explained(variable: str) -> None:
     assert f"| `{variable}` | {BUILT_IN[variable]} |" in (DOCS / "metrics.md").read_text()
 
 
+def verdict(rule: Rule, looks: int, bad: float, total: float, beside: float) -> str:
+    tally = begun()
+    for _ in range(looks):
+        tally = look(rule, tally, Counts(bad, total), Counts(0, beside))
+    return judge("errors", rule, tally).verdict
+
+
 def test_the_table_of_verdicts_is_what_the_code_says() -> None:
     text = (DOCS / "metrics.md").read_text()
-    rows = re.findall(r"^\| \d+ % \| (\d+) of (\d+) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) % \| (\d+) \|$", text, re.MULTILINE)
     assert len(rows) >= 5
-    check = RatioCheck("errors", 0.01)
-    for bad, total in rows:
-        assert judge_ratio(check, int(bad), int(total)).verdict == "Fail"
-        assert judge_ratio(check, int(bad) - 1, int(total)).verdict != "Fail"
-    without, with_one = re.findall(r"passes at (\d+) requests without a failure, or at (\d+) with one", text)[0]
-    for bad, total in ((0, int(without)), (1, int(with_one))):
-        assert judge_ratio(check, bad, total).verdict == "Pass"
-        assert judge_ratio(check, bad, total - 1).verdict != "Pass"
+    rule = Rule(harm=0.01)
+    for share, looks in rows:
+        n = int(share)
+        assert verdict(rule, int(looks), n, n, 100 - n) == "Fail"
+        assert verdict(rule, int(looks) - 1, n, n, 100 - n) != "Fail"
+    (clean,) = re.findall(r"passes at (\d+) requests without a failure", text)
+    assert verdict(rule, 1, 0, int(clean), 1000) == "Pass"
+    assert verdict(rule, 1, 0, int(clean) - 1, 1000) != "Pass"
 
 
 # ---- examples ----
@@ -199,7 +206,7 @@ def test_every_check_of_an_example_resolves() -> None:
         for metric in canary.spec.analysis.metrics:
             ref = metric.template_ref
             template = templates[ref.namespace or canary.metadata.namespace, ref.name] if ref else None
-            assert resolve(metric, template, canary.metadata.namespace).name == metric.name
+            assert resolve(metric, template, canary.metadata.namespace, "traefik").name == metric.name
 
 
 # ---- generated and listed ----

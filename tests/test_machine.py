@@ -96,6 +96,30 @@ def test_without_a_duration_a_step_waits_for_evidence() -> None:
     assert model.release.status.outcome == "Promoted"
 
 
+def test_a_step_without_a_duration_lasts_at_least_and_at_most_as_long_as_it_says() -> None:
+    steps = [{"weight": 20, "minDuration": "30s"}, {"weight": 100, "maxDuration": "40s"}]
+    model = Model(canary=canary(steps=steps), says="Pass").run("Stepping")
+    began = model.now
+    while model.release.status.step == 0:
+        model.tick()
+    assert 30 <= (model.now - began).total_seconds() <= 33
+    began, model.says = model.now, "Wait"
+    while model.release.status.stage == "Stepping":
+        model.tick()
+    assert 40 <= (model.now - began).total_seconds() <= 43
+
+
+@pytest.mark.parametrize("bound", ["duration", "maxDuration"])
+def test_a_version_that_is_doubted_gets_no_more_traffic_however_long_that_lasts(bound: str) -> None:
+    model = Model(canary=canary(steps=[{"weight": 20, bound: "5s"}, {"weight": 100}]), says="Doubt").run("Stepping")
+    for _ in range(100):
+        model.tick()
+    assert model.release.status.weight == 20
+    model.says = "Pass"
+    model.run()
+    assert model.release.status.outcome == "Promoted"
+
+
 def test_a_third_version_supersedes_cleanly() -> None:
     model = Model().run("Stepping")
     model.tick()

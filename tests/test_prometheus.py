@@ -14,11 +14,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
-from hypothesis import strategies as st
 
-from serinus.analysis.counters import Trajectory, increase
-from serinus.metrics.prometheus import THREADS, Prometheus, grid
+from serinus.metrics.prometheus import THREADS, Prometheus
 from serinus.metrics.provider import MetricError, MetricRefused, MetricUnreachable, MetricUnusable
 
 START = datetime(2026, 3, 1, 10, 0, 0, 123_456, tzinfo=UTC)
@@ -69,53 +66,79 @@ def vector(*values: str) -> dict[str, Any]:
     return success("vector", [{"metric": {"pod": f"p{i}"}, "value": [1.5, v]} for i, v in enumerate(values)])
 
 
-# --- the points that are asked for
+def counters(*series: tuple[str, dict[str, str], str], at: float = 1.5) -> dict[str, Any]:
+    """An answer to a question for counters: (the query's name, labels, value) of each series."""
+    return success("vector", [{"metric": {"serinus_query": q, **labels}, "value": [at, v]} for q, labels, v in series])
 
 
-@given(st.integers(0, 10**6), st.integers(0, 7 * 86_400 * 10**6))
-def test_grid(offset: int, micros: int) -> None:
-    start = START + timedelta(microseconds=offset)
-    end = start + timedelta(microseconds=micros)
-    points = grid(start, end)
-    begin_ms, end_ms = start.timestamp() * 1000, end.timestamp() * 1000
-    times = list(range(points.first, points.last + 1, points.step))
-    assert len(times) <= 120
-    assert points.step >= 250
-    assert times[-1] == points.last
-    if micros >= 250_000:
-        assert 0 <= points.last - end_ms < 1.1
-    assert points.last < end_ms + 1.1
-    at_start = max(t for t in times if t <= begin_ms + 0.01)
-    assert begin_ms - at_start < 121
-    assert points.first <= begin_ms - 4_000
+# --- what is asked for, and how it is read
 
 
-async def test_a_range_is_asked_for_to_the_millisecond_and_read() -> None:
+async def test_all_counters_of_a_look_are_one_question_and_are_dealt_out() -> None:
     seen: list[tuple[str, dict[str, str]]] = []
 
     async def handler(request: web.Request) -> web.Response:
         seen.append((request.path, dict(request.query)))
-        values = [[1_772_359_200.123, "5"], [1_772_359_201.123, "NaN"], [1_772_359_220.124, "9"]]
-        return web.json_response(success("matrix", [{"metric": {"a": "b"}, "values": values}, {"metric": {}, "values": []}]))
+        a, b = ("bad", {"__name__": "x", "pod": "b", "code": "500"}, "2"), ("total", {"__name__": "x", "pod": "b"}, "7")
+        return web.json_response(counters(a, b, ("total", {"__name__": "x", "pod": "a"}, "1")))
 
     async with serving(handler) as prometheus:
-        first, second = await prometheus.counters('x{y="1 & 2"}', START, END)
-    (path, query) = seen[0]
-    assert path == "/api/v1/query_range"
-    assert query["query"] == 'x{y="1 & 2"}'
-    assert query["end"] == "1772359220.124"
-    begin, step = round(float(query["start"]) * 1000), round(float(query["step"]) * 1000)
-    assert (1_772_359_220_124 - begin) % step == 0
-    assert [t for t, _ in first.samples] == [1_772_359_200.123, 1_772_359_201.123, 1_772_359_220.124]
-    assert math.isnan(first.samples[1][1])
-    assert second == Trajectory(())
-    assert increase([first, second], START.timestamp()) == 4
+        answer = await prometheus.counters({"bad": 'x{y="1 & 2"} # why', "total": "x", "none": "z"})
+    ((path, query),) = seen
+    assert path == "/api/v1/query"
+    assert "time" not in query, "now, by the server's own clock"
+    assert query["query"].startswith('label_replace((\nx{y="1 & 2"} # why\n), "serinus_query", "bad", "", "") or label_replace(')
+    assert answer.series == {
+        "bad": {(("__name__", "x"), ("code", "500"), ("pod", "b")): 2.0},
+        "total": {(("__name__", "x"), ("pod", "b")): 7.0, (("__name__", "x"), ("pod", "a")): 1.0},
+        "none": {},
+    }
+
+
+async def test_a_server_whose_clock_differs_is_asked_about_a_moment_in_its_own_time() -> None:
+    seen: list[str | None] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(request.query.get("time"))
+        return web.json_response(counters(("x", {}, "1"), at=time.time() + 3600))
+
+    async with serving(handler) as prometheus:
+        first = await prometheus.counters({"x": "x"})
+        assert abs(first.at.timestamp() - time.time()) < 60, "by our own clock"
+        assert (await prometheus.counters({"x": "x"}, START)).at == START
+    assert seen[0] is None
+    assert abs(float(seen[1] or 0) - START.timestamp() - 3600) < 60
+
+
+async def test_of_several_questions_the_one_that_is_refused_is_named_in_its_own_words() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        if "oops" not in request.query["query"]:
+            return web.json_response(counters())
+        where = f"1:{request.query['query'].index('oops')}: parse error"
+        return web.json_response({"status": "error", "error": where}, status=400)
+
+    async with serving(handler) as prometheus:
+        with pytest.raises(MetricRefused, match=r"^total: Prometheus answered HTTP 400: 1:0: parse error$"):
+            await prometheus.counters({"bad": "x", "total": "oops("})
+
+
+@pytest.mark.parametrize("value", ["-1", "NaN", "+Inf"])
+async def test_what_no_counter_can_be_is_an_error_with_the_answer_in_it(value: str) -> None:
+    async with serving(answering(counters(("bad", {"pod": "a"}, "1"), ("total", {"pod": "b"}, value)))) as prometheus:
+        with pytest.raises(MetricUnusable, match=r'total gives .* for \{pod="b"\}, which no counter can be'):
+            await prometheus.counters({"bad": "x", "total": "y"})
+
+
+async def test_native_histograms_are_no_counters() -> None:
+    result = [{"metric": {"serinus_query": "bad"}, "histogram": [1, {}]}]
+    async with serving(answering(success("vector", result))) as prometheus:
+        with pytest.raises(MetricUnusable, match="bad gives native histograms"):
+            await prometheus.counters({"bad": "x"})
 
 
 async def test_no_series_is_no_error() -> None:
-    async with serving(answering(success("matrix", []))) as prometheus:
-        assert await prometheus.counters("x", START, END) == []
     async with serving(answering(vector())) as prometheus:
+        assert (await prometheus.counters({"x": "x"})).series == {"x": {}}
         assert await prometheus.value("x", END) is None
 
 
@@ -155,15 +178,6 @@ async def test_each_wrong_answer_has_its_sentence(handler: Handler, error: type[
     async with serving(handler) as prometheus:
         with pytest.raises(error, match=sentence):
             await prometheus.value("x", END)
-
-
-async def test_a_range_that_is_none() -> None:
-    async with serving(answering(vector("1"))) as prometheus:
-        with pytest.raises(MetricUnusable, match="type vector, not matrix"):
-            await prometheus.counters("x", START, END)
-    async with serving(answering(success("matrix", [{"metric": {}, "histograms": []}]))) as prometheus:
-        with pytest.raises(MetricUnusable, match="native histograms"):
-            await prometheus.counters("x", START, END)
 
 
 async def test_redirects_are_not_followed() -> None:
@@ -224,6 +238,13 @@ async def test_a_server_that_answers_byte_by_byte_costs_the_timeout_and_its_thre
             await prometheus.value("x", END)
         assert time.monotonic() - began < 8
         await idle_threads()
+
+
+async def test_who_asks_when_many_do_waits_for_a_turn() -> None:
+    """More questions at once than may be unanswered: a look of many checks, or many releases."""
+    async with serving(answering(vector("0.25")), timeout=5) as prometheus:
+        answers = await asyncio.gather(*(prometheus.value(f"x{i}", END) for i in range(4 * THREADS)))
+    assert answers == [0.25] * 4 * THREADS
 
 
 async def test_only_so_many_can_be_unanswered() -> None:

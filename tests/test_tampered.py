@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.apiserver import Call, Gate, Server
-from tests.controllers import Controllers
+from tests.controllers import STUCK, Controllers
 from tests.test_killed_anywhere import (
     GOOD,
     KEY,
@@ -26,6 +26,7 @@ from tests.test_killed_anywhere import (
     outcome,
     phase,
     seconds,
+    ship,
     sound,
     virtual_time,
 )
@@ -98,6 +99,17 @@ def untouched(world: World) -> None:
 def test_a_release_that_was_deleted_is_begun_anew_with_the_traffic_back() -> None:
     world = after(GOOD, (PAUSED, lose), RESUME)
     assert world.stages[-2:] == ["Ended", "Promoted"]
+    untouched(world)
+
+
+def test_a_release_that_was_deleted_while_nothing_moved_is_missed() -> None:
+    """Unjudged pods that never become ready: no number grows, and no step ends for minutes."""
+    world = after(
+        (phase("Stable"), ship(STUCK, skip="true")),
+        (phase("Promoting"), lose),
+        (lambda world: bool(world.server.all(RELEASES)), ship("web:2", skip="true")),
+    )
+    assert world.stages[-2:] == ["Ended", "Skipped"]
     untouched(world)
 
 

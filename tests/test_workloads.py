@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.model import canary, release
 
+from serinus.controller.world import carrying_pods
 from serinus.kube import Object
 from serinus.workloads import template as templates
 from serinus.workloads.deployment import (
+    KNOWN_AFTER,
     Names,
     canary_budget,
     canary_deployment,
@@ -62,6 +65,23 @@ def test_canary_pods_are_out_of_reach_of_the_users_service() -> None:
         {"app": "web"},
     )
     assert service["spec"] == {"ports": [{"port": 80}], "selector": {"app": "web-canary"}}
+
+
+def test_canary_pods_are_ready_for_a_while_before_they_count() -> None:
+    """A gateway learns of them later than the API server does, and answers 503 for weight that is there before."""
+    attempt = release(template=template("web:2"), serving_template=template())
+    for users, made in ((0, KNOWN_AFTER), (1, KNOWN_AFTER), (30, 30)):
+        assert canary_deployment(NAMES, deployment(minReadySeconds=users), attempt, "app", 2)["spec"]["minReadySeconds"] == made
+
+
+@pytest.mark.parametrize(("available", "ready", "carrying"), [(0, 2, 0), (1, 2, 1), (2, 2, 2), (2, 1, 1), (2, 0, 0)])
+def test_pods_carry_traffic_while_they_are_both_available_and_ready(available: int, ready: int, carrying: int) -> None:
+    pods = [
+        {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True" if i < ready else "False"}]}}
+        for i in range(2)
+    ]
+    assert carrying_pods({"status": {"availableReplicas": available}}, pods) == carrying
+    assert carrying_pods(None, pods) == 0
 
 
 def test_the_label_that_tells_them_apart() -> None:

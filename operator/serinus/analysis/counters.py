@@ -1,59 +1,55 @@
-"""Counters over time: how much they rose since a moment, over many series, through resets.
+"""Counters between looks: how much they rose, over many series, through resets.
 
 A counter is read as it is, without ``rate()``: a rate over a window of a minute is late by up to a minute, and needs two
-samples of a series where one is evidence already.
+samples of a series where one is evidence already. Ask for plain series: in a ``sum()`` the end of one pod's series looks like
+a reset of all.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-#: Sources keep time in milliseconds. A sample this much (seconds) after a moment still belongs to that moment; without it
-#: the sample *at* the start would be rounded to just after it, and all that ever happened would look new.
-GRAIN = 0.002
+#: What tells one series from another: label and value, sorted.
+Labels = tuple[tuple[str, str], ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Trajectory:
-    """One series: ``(time, value)`` pairs in the order of time. Times are seconds since the epoch."""
-
-    samples: tuple[tuple[float, float], ...]
+#: The label that says which of several pages a series was read from; there is none where one source knows them all.
+PAGE = "serinus_page"
 
 
-def last_seen(trajectories: Iterable[Trajectory], start: float) -> float:
-    """Time of the last sample of any of these up to `start`: when the source was last known to answer. -inf for never."""
-    return max((t for each in trajectories for t, _ in each.samples if t <= start + GRAIN), default=-math.inf)
+class Rises:
+    """What the series of some queries counted, from one look to the next. Its memory is one number a series.
 
-
-def increase(trajectories: Iterable[Trajectory], start: float, answered: float = -math.inf) -> float:
-    """How much all series together rose since `start` (seconds since the epoch). Never negative.
-
-    A series without a sample up to `start` began at zero after it, so its first value counts. So does one that ended before
-    `answered`, when its source still answered for others (see `last_seen`): it is another counter by the same name. Without
-    that knowledge a gap may be a scrape that failed, and the value before it stands. A drop is a counter that began anew at
-    zero. NaN is no sample. Ask for plain series: in a ``sum()`` the end of one pod's series looks like a reset of all.
+    - A series that is new began at zero, so its first value counts; but only where its source, or its page, is known to have
+      answered without it. Else a failed scrape may have hidden it, and its first value says nothing.
+    - A drop is a counter that began anew at zero.
+    - A series that is gone counts nothing. When it returns, the value it had is gone on from: the scrape had failed. It is
+      kept for as long as the test lasts.
     """
-    return sum(rise for trajectory in trajectories for _, rise in _rises(trajectory, start, answered))
+
+    def __init__(self, before: Mapping[str, Mapping[Labels, float]]) -> None:
+        self._known = {query: dict(series) for query, series in before.items()}
+        self._answered = _pages(before)
+
+    def since(self, now: Mapping[str, Mapping[Labels, float]]) -> dict[str, float]:
+        """How much each query's series rose since the look before. Never negative."""
+        rises = {query: self._rise(self._known.setdefault(query, {}), series) for query, series in now.items()}
+        self._answered |= _pages(now)
+        return rises
+
+    def _rise(self, known: dict[Labels, float], series: Mapping[Labels, float]) -> float:
+        rise = 0.0
+        for labels, value in series.items():
+            before = known.get(labels)
+            if before is None:
+                before = 0.0 if _page(labels) in self._answered else value
+            rise += value - before if value >= before else value
+            known[labels] = value
+        return rise
 
 
-def first_increase_at(trajectories: Iterable[Trajectory], start: float, answered: float = -math.inf) -> float | None:
-    """Time of the first sample after `start` that shows a rise, in seconds since the epoch; None where nothing rose."""
-    return min((t for trajectory in trajectories for t, _ in _rises(trajectory, start, answered)), default=None)
+def _pages(series: Mapping[str, Mapping[Labels, float]]) -> set[str]:
+    return {_page(labels) for each in series.values() for labels in each}
 
 
-def _rises(trajectory: Trajectory, start: float, answered: float) -> Iterator[tuple[float, float]]:
-    """Every rise after `start` as (time of the sample, size)."""
-    before, seen = 0.0, math.inf
-    for t, value in trajectory.samples:
-        if math.isnan(value):
-            continue
-        if t > start + GRAIN and seen < answered - GRAIN:
-            before = 0.0
-        seen = t
-        if t > start + GRAIN and value != before:
-            rise = value - before if value > before else value
-            if rise > 0:
-                yield t, rise
-        before = value
+def _page(labels: Labels) -> str:
+    return next((value for label, value in labels if label == PAGE), "")

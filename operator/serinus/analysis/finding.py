@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from serinus.api.release import Evidence
+from serinus.api.release import Evidence, Tally
 
 Says = Literal["Pass", "Fail", "Wait", "NoData", "Error"]
 
@@ -20,7 +20,8 @@ class Finding:
     """One check at one look.
 
     ``NoData`` is nothing to judge by, ``Error`` an answer that cannot be right; neither ever counts as ``Pass``.
-    `fault_began` is when the first bad sample was seen, in seconds since the epoch.
+    `fault_began` is when the first bad sample was seen, in seconds since the epoch. `doubt`: it waits, and what there is
+    speaks against the version. `source`: prometheus or direct.
     """
 
     metric: str
@@ -31,6 +32,9 @@ class Finding:
     value: float | None = None
     limit: str = ""
     fault_began: float | None = None
+    tally: Tally | None = None
+    doubt: bool = False
+    source: str = ""
 
     def evidence(self) -> Evidence:
         """As the Release keeps it. JSON has no NaN and no infinity, so they are left out; the sentence says them."""
@@ -42,6 +46,8 @@ class Finding:
             value=_finite(self.value),
             limit=self.limit[:_LIMIT],
             sentence=self.sentence[:_SENTENCE],
+            source=self.source,
+            tally=self.tally,
         )
 
 

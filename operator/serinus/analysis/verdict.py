@@ -17,7 +17,7 @@ class Verdict:
 
     - ``Fail``: go back now.
     - ``Pass``: every check is content; a step that waits for evidence may end.
-    - ``Wait``: there are numbers, and they decide nothing yet. A step with a duration may end with it.
+    - ``Wait``: there are numbers, and they decide nothing yet. A step with a duration may end with it, but not in `doubt`.
     - ``NoData``: a check has nothing to judge by. No step may end, whatever its duration.
 
     `fault_began` is the earliest first bad sample of the checks that failed, in seconds since the epoch.
@@ -27,6 +27,16 @@ class Verdict:
     sentence: str
     findings: tuple[Finding, ...] = ()
     fault_began: float | None = None
+
+    @property
+    def doubt(self) -> bool:
+        """What there is speaks against the version: it gets no more traffic for now."""
+        return any(finding.doubt for finding in self.findings)
+
+
+def silences(since: Mapping[str, float], findings: Sequence[Finding], now: float) -> dict[str, float]:
+    """Since when each check has had no data, or errors: as it was at the look before (`since`), and with this look."""
+    return {f.metric: since.get(f.metric, now) for f in findings if f.verdict in ("NoData", "Error")}
 
 
 def combine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from serinus.api.base import (
     Condition,
@@ -94,13 +94,23 @@ class Step(Model):
         "json_schema_extra": rules(
             ("has(self.weight) != has(self.pause)", "each entry of spec.steps needs exactly one of weight or pause"),
             ("!has(self.duration) || has(self.weight)", "duration in spec.steps belongs to a weight, not to a pause"),
+            (
+                "(!has(self.minDuration) && !has(self.maxDuration)) || (has(self.weight) && !has(self.duration))",
+                "minDuration and maxDuration in spec.steps bound a weight that has no duration",
+            ),
+            (
+                "!has(self.minDuration) || !has(self.maxDuration) || duration(self.minDuration) <= duration(self.maxDuration)",
+                "minDuration in spec.steps must not be above maxDuration",
+            ),
         )
     }
 
     weight: Annotated[int, Field(ge=1, le=100, description="Percent of the Service's traffic.")] | None = None
-    duration: Annotated[Duration, Field(description="At least this long; without it, as long as the evidence needs.")] | None = (
-        None
-    )
+    duration: Annotated[Duration, Field(description="This long; without it, as long as the evidence needs.")] | None = None
+    min_duration: Annotated[Duration, Field(description="At least this long, however soon health is shown.")] | None = None
+    max_duration: (
+        Annotated[Duration, Field(description="Go on after this although health is not shown, as long as nothing failed.")] | None
+    ) = None
     pause: Pause | None = None
 
 
@@ -119,14 +129,52 @@ class TemplateRef(Model):
     args: Annotated[dict[str, Short], Field(max_length=16)] | None = None
 
 
+class PodMetrics(Model):
+    """Where the pods of both versions show their own counters."""
+
+    port: Annotated[int, Field(ge=1, le=65535, description="Of the pod; no Service is asked.")]
+    path: Annotated[str, Field(max_length=256, pattern=r"^/[!-~]*$", description="Of the page, with its query.")] = "/metrics"
+
+
+def _optional(schema: dict[str, Any]) -> None:
+    # '' is no name: the API server must not fill it in.
+    schema.pop("default")
+
+
 class Metric(Model):
-    """One check. Exactly one of templateRef, ratio and query."""
+    """One check. Exactly one of builtin, templateRef, ratio and query."""
 
     model_config = Model.model_config | {
         "json_schema_extra": rules(
             (
-                "(has(self.templateRef) ? 1 : 0) + (has(self.ratio) ? 1 : 0) + (has(self.query) ? 1 : 0) == 1",
-                "each entry of spec.analysis.metrics needs exactly one of templateRef, ratio or query",
+                "(has(self.builtin) ? 1 : 0) + (has(self.templateRef) ? 1 : 0) + (has(self.ratio) ? 1 : 0)"
+                " + (has(self.query) ? 1 : 0) == 1",
+                "each entry of spec.analysis.metrics needs exactly one of builtin, templateRef, ratio or query",
+            ),
+            (
+                "has(self.name) || has(self.builtin)",
+                "each entry of spec.analysis.metrics needs a name, unless it is a builtin",
+            ),
+            (
+                "(has(self.builtin) && self.builtin == 'slow') == has(self.slowerThan)",
+                "slowerThan belongs to builtin: slow, which needs it",
+            ),
+            (
+                "!has(self.slowerThan) || duration(self.slowerThan) > duration('0s')",
+                "slowerThan must be above 0s",
+            ),
+            ("!has(self.exporter) || has(self.builtin)", "exporter belongs to a builtin"),
+            (
+                "!has(self.builtin) || (!has(self.min) && !has(self.max) && !has(self.failureLimit))",
+                "min, max and failureLimit judge a query; a builtin is judged against harm",
+            ),
+            (
+                "!has(self.query) || self.source == 'prometheus'",
+                "source: direct reads counters; a query needs Prometheus",
+            ),
+            (
+                "!has(self.podMetrics) || self.source == 'direct'",
+                "podMetrics says where source: direct reads; Prometheus has its own",
             ),
             (
                 "!has(self.ratio) || (!has(self.min) && !has(self.max) && !has(self.failureLimit))",
@@ -143,7 +191,24 @@ class Metric(Model):
         )
     }
 
-    name: Label
+    name: Annotated[
+        Label, Field(json_schema_extra=_optional, description="Of a builtin: its kind, unless you say otherwise.")
+    ] = ""
+    builtin: (
+        Annotated[
+            Literal["errors", "slow"],
+            Field(description="A ready-made check of failed requests, or of those slower than slowerThan; harm is 1% or 5%."),
+        ]
+        | None
+    ) = None
+    slower_than: Annotated[Duration, Field(description="A bucket of the exporter's histogram.")] | None = None
+    exporter: (
+        Annotated[
+            Literal["traefik", "istio", "linkerd", "envoy-gateway", "envoy-gateway-merged", "nginx-gateway-fabric", "app"],
+            Field(description="Whose counters a builtin reads; without it, those of the route's Gateway controller."),
+        ]
+        | None
+    ) = None
     template_ref: TemplateRef | None = None
     ratio: Ratio | None = None
     query: PromQL | None = None
@@ -151,6 +216,26 @@ class Metric(Model):
     max: float | None = None
     failure_limit: Annotated[int, Field(ge=0, le=100, description="Consecutive failing looks that are tolerated.")] | None = None
     harm: Annotated[Percent, Field(description="Never blame a version whose rate of bad events is below this.")] | None = None
+    baseline: Annotated[
+        Literal["serving", "none"],
+        Field(
+            description="What a ratio is compared with: the version that serves at the same moment, or only harm (where requests"
+            " are not split at random, or are not counted at the same place)."
+        ),
+    ] = "serving"
+    source: Annotated[
+        Literal["prometheus", "direct"],
+        Field(
+            description="direct: read the gateway's own counters, or with podMetrics the pods', at every look, without waiting"
+            " for a scrape. The same test judges them."
+        ),
+    ] = "prometheus"
+    pod_metrics: Annotated[PodMetrics, Field(description="What direct reads instead of the gateway's page.")] | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Metric:
+        self.name = self.name or self.builtin or ""
+        return self
 
 
 class Analysis(Model):
@@ -164,14 +249,40 @@ class Analysis(Model):
                 "spec.analysis.interval must be between 500ms and 10m",
             ),
             (
-                "!has(self.metrics) || self.metrics.all(m, self.metrics.exists_one(o, o.name == m.name))",
+                "!has(self.metrics) || self.metrics.all(m, self.metrics.exists_one(o,"
+                " (has(o.name) ? o.name : o.builtin) == (has(m.name) ? m.name : m.builtin)))",
                 "every name in spec.analysis.metrics must be there once",
+            ),
+            (
+                "!has(self.falseRollbacks) || (double(self.falseRollbacks.replace('%', '')) > 0.0"
+                " && double(self.falseRollbacks.replace('%', '')) <= 50.0)",
+                "spec.analysis.falseRollbacks must be above 0% and at most 50%",
+            ),
+            (
+                "!has(self.severe) || double(self.severe.replace('%', '')) <= 100.0",
+                "spec.analysis.severe must be at most 100%",
             ),
         )
     }
 
     interval: Annotated[Duration, Field(description="Time between two looks.")] = "1s"
     metrics: Annotated[list[Metric], Field(max_length=16)] = Field(default_factory=list)
+    false_rollbacks: Annotated[
+        Percent, Field(description="The chance of rolling back a version that is no worse, over all checks and looks.")
+    ] = "1%"
+    severe: Annotated[
+        Percent,
+        Field(
+            description="Act at once on a look in which at least this share of at least 20 requests failed, and the serving"
+            " version's did not; 0% for never. Bursts that hit one version only are rolled back by it, beyond falseRollbacks."
+        ),
+    ] = "0%"
+    independent_errors: Annotated[
+        bool, Field(description="Errors do not come in clumps: each is evidence of its own, and verdicts are faster.")
+    ] = False
+    warm_up: Annotated[
+        Duration, Field(description="Requests are not counted while a pod of the new version is ready for less than this.")
+    ] = "0s"
     no_data: Annotated[
         Literal["hold", "fail", "pass"],
         Field(description="When a metric has had no data for noDataAfter: wait, roll back, or go on without it."),

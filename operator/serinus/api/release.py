@@ -85,6 +85,34 @@ class StepReached(Model):
     at: Time
 
 
+class Tally(Model):
+    """The sequential test of one check so far: all that its next look needs, so that a new process goes on from here.
+
+    Counts are of the version that is judged, and of the one that it is compared with (`beside`).
+    """
+
+    #: Which check, version and beginning these numbers are of; others are another test.
+    of: Short = ""
+    #: The moment that the counts reach up to.
+    as_of: Time | None = None
+    bad: Annotated[float, Field(description="Bad events of the version that is judged.")] = 0
+    total: Annotated[float, Field(description="All its events.")] = 0
+    beside_bad: Annotated[float, Field(description="Bad events of the version beside it.")] = 0
+    beside_total: Annotated[float, Field(description="All its events.")] = 0
+    #: Of these, what no look has judged yet, because one of the two versions had no requests: bad, total, and beside.
+    pending: Annotated[list[float], Field(max_length=4)] = Field(default_factory=lambda: [0.0] * 4)
+    #: Looks in which both had requests.
+    looks: int = 0
+    #: ln of the wealth of each bet.
+    log_wealth: Annotated[list[float], Field(max_length=16)] = Field(default_factory=list)
+    #: Sum of bad squared by total over the looks at the other version: how much its errors clump.
+    spread: float = 0
+    #: Of one look, at least half of the requests failed and the other version's did not.
+    severe: bool = False
+    #: When the first bad event of the judged version was seen.
+    fault_began: Time | None = None
+
+
 class Evidence(Model):
     """The last numbers of one check."""
 
@@ -95,6 +123,10 @@ class Evidence(Model):
     value: float | None = None
     limit: Short = ""
     sentence: Text = ""
+    #: Where the numbers are from: prometheus, or direct.
+    source: Short = ""
+    #: What the next look of this check needs.
+    tally: Tally | None = None
 
 
 class Exposure(Model):

@@ -14,6 +14,8 @@ class Config:
     """Every setting; the chart's values map to these."""
 
     prometheus_url: str = ""
+    #: Where `source: direct` reads the gateways' own counters.
+    gateway_metrics_urls: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()
     hold: Hold = "policy"
     #: Namespaces to watch; none: all.

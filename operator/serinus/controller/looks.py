@@ -1,30 +1,34 @@
 """Looking at a release's metrics, once an interval, beside the loop: a slow Prometheus never holds up a rollback.
 
 Counters are read from this release's own beginning (first exposure, or the moment traffic began to go back): the numbers
-of the release before never judge the next.
+of the release before never judge the next. The test's numbers stand in the Release; a new process goes on from them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from serinus.analysis.counters import first_increase_at, increase, last_seen
-from serinus.analysis.finding import Finding, error
-from serinus.analysis.thresholds import ALPHA, LimitCheck, RatioCheck, judge_limit, judge_ratio
-from serinus.analysis.verdict import Verdict, combine
+from serinus.analysis import sequential
+from serinus.analysis.counters import Rises
+from serinus.analysis.finding import Finding, Says, error
+from serinus.analysis.limits import LimitCheck, judge_limit
+from serinus.analysis.sequential import Counts
+from serinus.analysis.verdict import Verdict, combine, silences
 from serinus.api.base import parse_duration
 from serinus.api.canary import Canary, Metric
 from serinus.api.metrictemplate import MetricTemplate
-from serinus.api.release import Release
+from serinus.api.release import Evidence, Release, Tally
 from serinus.controller import telemetry
+from serinus.controller.sources import Around, Sources
 from serinus.kube import TEMPLATES, Kube, KubeError
-from serinus.metrics.provider import MetricError, Provider
+from serinus.metrics.provider import MetricError
 from serinus.metrics.templates import LimitQuery, RatioQuery, ResolvedCheck, render, resolve, variables
 from serinus.workloads.deployment import Names
 
@@ -34,18 +38,36 @@ Side = Literal["canary", "serving"]
 
 
 @dataclass
+class Test:
+    """The sequential test of one check, and what it last read."""
+
+    tally: Tally
+    rises: Rises
+
+
+@dataclass
 class Looks:
-    """The looks at one release, from one side and moment on. `verdict` is the newest; None before the first."""
+    """The looks at one release, from one side and moment on. `verdict` is the newest; None before the first.
+
+    `around` is new with each pass.
+    """
 
     release: str
     #: Of the Canary: its checks may be changed in mid-release.
     generation: int
     side: Side
     start: datetime
+    #: What the Release has on record of the tests so far.
+    record: Sequence[Evidence] = ()
+    around: Around = field(default_factory=Around)
     verdict: Verdict | None = None
+    tests: dict[str, Test] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
     failures: dict[str, int] = field(default_factory=dict)
     silent_since: dict[str, float] = field(default_factory=dict)
+    #: Checks that need no template, by name and exporter; and what is asked for each. The same at every look.
+    resolved: dict[tuple[str, str | None], ResolvedCheck] = field(default_factory=dict)
+    queries: dict[RatioQuery, dict[str, str]] = field(default_factory=dict)
 
     def answers(self, canary: Canary, release: Release) -> bool:
         """These looks are about what this release's stage judges, by the checks that the Canary has now."""
@@ -69,20 +91,20 @@ def wanted(release: Release) -> tuple[Side, datetime] | None:
     return None
 
 
-def begin(looks: Looks, kube: Kube, provider: Provider, canary: Canary, seen: Callable[[], None]) -> None:
+def begin(looks: Looks, kube: Kube, sources: Sources, canary: Canary, seen: Callable[[], None]) -> None:
     """Starts looking; `seen` is called after each look."""
     looks.task = asyncio.get_running_loop().create_task(
-        _look_on(looks, kube, provider, canary, seen), name=f"looks {looks.release}"
+        _look_on(looks, kube, sources, canary, seen), name=f"looks {looks.release}"
     )
 
 
-async def _look_on(looks: Looks, kube: Kube, provider: Provider, canary: Canary, seen: Callable[[], None]) -> None:
+async def _look_on(looks: Looks, kube: Kube, sources: Sources, canary: Canary, seen: Callable[[], None]) -> None:
     interval = parse_duration(canary.spec.analysis.interval).total_seconds()
     while True:
         began = time.monotonic()
         try:
             with telemetry.look.time():
-                looks.verdict = await _look(looks, kube, provider, canary)
+                looks.verdict = await look(looks, kube, sources, canary, datetime.now(UTC))
         except Exception as failure:  # a look that fails is no evidence; the next one comes
             log.exception("look at %s failed", looks.release)
             telemetry.errors.labels(type(failure).__name__).inc()
@@ -90,15 +112,13 @@ async def _look_on(looks: Looks, kube: Kube, provider: Provider, canary: Canary,
         await asyncio.sleep(max(0.05, interval - (time.monotonic() - began)))
 
 
-async def _look(looks: Looks, kube: Kube, provider: Provider, canary: Canary) -> Verdict:
-    analysis, now = canary.spec.analysis, datetime.now(UTC)
-    asked = (_ask(looks, kube, provider, canary, metric, now) for metric in analysis.metrics)
+async def look(looks: Looks, kube: Kube, sources: Sources, canary: Canary, now: datetime) -> Verdict:
+    """One look of all checks."""
+    analysis = canary.spec.analysis
+    asked = (_ask(looks, kube, sources, canary, metric, now) for metric in analysis.metrics)
     findings = await asyncio.gather(*asked)
+    looks.silent_since = silences(looks.silent_since, findings, now.timestamp())
     for finding in findings:
-        if finding.verdict in ("NoData", "Error"):
-            looks.silent_since.setdefault(finding.metric, now.timestamp())
-        else:
-            looks.silent_since.pop(finding.metric, None)
         if finding.verdict == "Error":
             telemetry.errors.labels("metric").inc()
     silent = {name: now.timestamp() - since for name, since in looks.silent_since.items()}
@@ -108,60 +128,86 @@ async def _look(looks: Looks, kube: Kube, provider: Provider, canary: Canary) ->
 async def _ask(
     looks: Looks,
     kube: Kube,
-    provider: Provider,
+    sources: Sources,
     canary: Canary,
     metric: Metric,
     now: datetime,
 ) -> Finding:
-    known = _variables(looks, canary, looks.side)
     try:
-        check = await _resolved(kube, canary, metric)
+        check = await _resolved(looks, kube, canary, metric)
         if isinstance(check, LimitQuery):
-            value = await provider.value(render(check.query, known), now)
+            value = await sources.prometheus.value(render(check.query, _variables(looks, canary, looks.side)), now)
             limit = LimitCheck(check.name, check.min, check.max, check.failure_limit)
             finding, looks.failures[check.name] = judge_limit(limit, value, looks.failures.get(check.name, 0))
             return finding
-        beside = _variables(looks, canary, "serving" if looks.side == "canary" else "canary")
-        return await _count(looks, provider, check, (known, beside), len(canary.spec.analysis.metrics), now)
+        return await _count(looks, kube, sources, canary, metric, check)
     except (MetricError, KubeError) as failure:
-        return error(metric.name, str(failure))
+        known = looks.tests.get(metric.name)
+        return replace(error(metric.name, str(failure)), tally=known.tally if known else _recorded(looks, metric.name))
 
 
-async def _count(
-    looks: Looks,
-    provider: Provider,
-    check: RatioQuery,
-    sides: tuple[dict[str, str], dict[str, str]],
-    checks: int,
-    now: datetime,
-) -> Finding:
-    known, beside = sides
-    # In this order: a scrape that lands in between may add to the total, never bad events to an older total.
-    bad = await provider.counters(render(check.bad, known), looks.start, now)
-    total = await provider.counters(render(check.total, known), looks.start, now)
-    # The other version's requests say whether the source answered at the start, where this one's series had a gap.
-    other = await provider.counters(render(check.total, beside), looks.start, now)
-    start = looks.start.timestamp()
-    answered = last_seen(other, start)
-    return judge_ratio(
-        RatioCheck(check.name, check.harm),
-        increase(bad, start, answered),
-        increase(total, start, answered),
-        fault_began=first_increase_at(bad, start, answered),
-        alpha=ALPHA / checks,
-    )
+async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, metric: Metric, check: RatioQuery) -> Finding:
+    """One look of the sequential test."""
+    compared, around = metric.baseline == "serving", looks.around
+    queries = _queries(looks, canary, check)
+    snapshot = await sources.counters(kube, canary, metric, around, queries)
+    test = looks.tests.get(check.name)
+    if test is None:
+        about = (looks.side, looks.start.isoformat(), metric.source, queries)
+        of = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+        known = _recorded(looks, check.name)
+        tally = known if known is not None and known.of == of else sequential.begun(of, looks.start)
+        before = snapshot
+        if metric.source == "prometheus":
+            before = await sources.counters(kube, canary, metric, around, queries, tally.as_of or looks.start)
+        test = looks.tests[check.name] = Test(tally, Rises(before.series))
+    rises = test.rises.since(snapshot.series)
+    rule = sequential.tolerated(canary.spec.analysis, check.harm)
+    other = "the serving version" if looks.side == "canary" else "the canary"
+
+    def finding(verdict: Says | None = None) -> Finding:
+        found = sequential.judge(check.name, rule, test.tally, other)
+        return replace(found, verdict=verdict or found.verdict, tally=test.tally, source=metric.source)
+
+    if around.warm_at is not None and snapshot.at < around.warm_at:
+        test.tally = test.tally.model_copy(update={"as_of": snapshot.at})
+        return finding("Wait")
+    judged = Counts(rises["bad"], rises["total"])
+    beside = None if around.alone or not compared else Counts(rises["servingBad"], rises["servingTotal"])
+    test.tally = sequential.look(rule, test.tally, judged, beside, snapshot.at)
+    return finding()
 
 
-async def _resolved(kube: Kube, canary: Canary, metric: Metric) -> ResolvedCheck:
+def _queries(looks: Looks, canary: Canary, check: RatioQuery) -> Mapping[str, str]:
+    """Both versions', also where they are not compared: the other's series say whether the source answered at the start."""
+    if check in looks.queries:
+        return looks.queries[check]
+    known, beside = (_variables(looks, canary, side) for side in (looks.side, "serving" if looks.side == "canary" else "canary"))
+    texts = {"bad": (check.bad, known), "total": (check.total, known)}
+    texts |= {"servingBad": (check.bad, beside), "servingTotal": (check.total, beside)}
+    rendered = looks.queries[check] = {name: render(text, variables) for name, (text, variables) in texts.items()}
+    return rendered
+
+
+def _recorded(looks: Looks, metric: str) -> Tally | None:
+    return next((evidence.tally for evidence in looks.record if evidence.metric == metric), None)
+
+
+async def _resolved(looks: Looks, kube: Kube, canary: Canary, metric: Metric) -> ResolvedCheck:
     template = None
-    namespace = canary.metadata.namespace
+    namespace, key = canary.metadata.namespace, (metric.name, looks.around.exporter)
+    if key in looks.resolved:
+        return looks.resolved[key]
     if metric.template_ref:
         where = metric.template_ref.namespace or namespace
         found = await kube.find(TEMPLATES, where, metric.template_ref.name)
         if found is None:
             raise MetricError(f"there is no MetricTemplate {where}/{metric.template_ref.name}")
         template = MetricTemplate.model_validate(found)
-    return resolve(metric, template, namespace)
+    check = resolve(metric, template, namespace, looks.around.exporter)
+    if template is None:
+        looks.resolved[key] = check
+    return check
 
 
 def _variables(looks: Looks, canary: Canary, side: Side) -> dict[str, str]:

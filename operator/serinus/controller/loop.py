@@ -16,11 +16,11 @@ from serinus.api.release import Release, ReleaseStatus
 from serinus.controller import effects, looks, telemetry
 from serinus.controller.queue import Key
 from serinus.controller.record import begun, body, new_release, refused, summary
+from serinus.controller.sources import Around, Sources
 from serinus.controller.tell import Teller
-from serinus.controller.world import World, at_rest, observation, read, releases
+from serinus.controller.world import World, at_rest, observation, read, releases, warm_at
 from serinus.events.outbox import owed
 from serinus.kube import CANARIES, RELEASES, AlreadyExists, Conflict, Kube, KubeError, NotFound, Unreachable
-from serinus.metrics.provider import Provider
 from serinus.rollout import rest
 from serinus.rollout.machine import Decision, Desired, Note, advance
 from serinus.rollout.order import writes
@@ -29,7 +29,8 @@ log = logging.getLogger("serinus.loop")
 
 #: Seconds between passes while a release is under way; events and looks bring them sooner.
 TICK = 1.0
-#: Seconds between writes of numbers that only grow.
+#: Seconds between writes of a Release's status that says nothing new but numbers that grow, or nothing at all: so it is noticed
+#: that somebody deleted it. A write that changes nothing costs the API server no new version.
 REFRESH = 10.0
 #: Stages whose passes need everything: the canary's objects are made or removed.
 FULL = ("Preparing", "Cleaning")
@@ -52,19 +53,23 @@ class Memo:
     notes: list[Note] = field(default_factory=list)
 
 
+class _Deleted(Exception):
+    """Somebody deleted the Release that is under way."""
+
+
 class Loop:
     """The passes. `wake` asks for another one."""
 
     def __init__(
         self,
         kube: Kube,
-        provider: Provider,
+        sources: Sources,
         teller: Teller,
         hold: rest.Hold,
         wake: Callable[[Key], None],
         progress: telemetry.Progress,
     ) -> None:
-        self._kube, self._provider, self._teller, self._hold, self._wake = kube, provider, teller, hold, wake
+        self._kube, self._sources, self._teller, self._hold, self._wake = kube, sources, teller, hold, wake
         self._progress = progress
         self.memos: dict[Key, Memo] = {}
 
@@ -80,6 +85,9 @@ class Loop:
             canary = Canary.model_validate(raw)
             try:
                 return await self._pass(key, canary, memo)
+            except _Deleted:
+                log.info("%s/%s: somebody deleted the Release that was under way", *key)
+                return 0.0
             except KubeError as error:
                 if refusal(error):
                     await self._refused(canary, memo.release, str(error))
@@ -130,7 +138,7 @@ class Loop:
         if release.status.stage_since is None:  # also where it was created and the answer, or the process, was lost
             self._teller.began(canary, release, world.deployment)
         again = await self._apply(canary, memo, release, world, decision)
-        self._look(key, canary, memo, release)
+        self._look(key, canary, memo, release, world)
         if release.status.stage == "Ended":
             memo.relist = True
             return 0.0
@@ -192,8 +200,7 @@ class Loop:
         if memo.stored is not None and not moved:
             growing = {"evidence", "exposure", "why", "step_requests"}
             same = release.status.model_dump(exclude=growing) == memo.stored.model_dump(exclude=growing)
-            still = release.status.model_dump(include=growing) == memo.stored.model_dump(include=growing)
-            if same and (still or loop_time - memo.stored_at < REFRESH):
+            if same and loop_time - memo.stored_at < REFRESH:
                 return
         value = release.status.dump()
         operation = {"op": "add", "path": "/status", "value": value}
@@ -201,7 +208,7 @@ class Loop:
             await self._kube.patch(RELEASES, release.metadata.namespace, release.metadata.name, [operation], "status")
         except NotFound:
             memo.relist = True
-            raise
+            raise _Deleted from None
         memo.stored, memo.stored_at = release.status.model_copy(deep=True), loop_time
 
     async def _say(self, canary: Canary, memo: Memo, release: Release, world: World, decision: Decision) -> None:
@@ -225,14 +232,21 @@ class Loop:
     def _verdict(self, memo: Memo, canary: Canary, release: Release) -> Verdict | None:
         return memo.looks.verdict if memo.looks and memo.looks.answers(canary, release) else None
 
-    def _look(self, key: Key, canary: Canary, memo: Memo, release: Release) -> None:
+    def _look(self, key: Key, canary: Canary, memo: Memo, release: Release, world: World) -> None:
         if memo.looks and not memo.looks.answers(canary, release):
             memo.looks.stop()
             memo.looks = None
         side = looks.wanted(release)
-        if side is not None and memo.looks is None:
-            memo.looks = looks.Looks(release.metadata.name, canary.metadata.generation, *side)
-            looks.begin(memo.looks, self._kube, self._provider, canary, lambda: self._wake(key))
+        if side is None:
+            return
+        # While the judged version rolls out, the serving side becomes the same version: no longer one to compare with.
+        alone = release.status.stage == "Promoting" or release.status.weight == 100
+        around = Around(alone, warm_at(world, canary), world.exporter, world.selectors)
+        if memo.looks is None:
+            record = release.status.evidence
+            memo.looks = looks.Looks(release.metadata.name, canary.metadata.generation, *side, record, around)
+            looks.begin(memo.looks, self._kube, self._sources, canary, lambda: self._wake(key))
+        memo.looks.around = around
 
     # ---- none is ----
 

@@ -18,10 +18,12 @@ from serinus.controller.handlers import Index, register, settings
 from serinus.controller.leader import Lock, lead
 from serinus.controller.loop import Loop
 from serinus.controller.queue import Key, Queue
+from serinus.controller.sources import Sources
 from serinus.controller.telemetry import Progress
 from serinus.controller.tell import Teller
 from serinus.kube import CANARIES, DEPLOYMENTS, Kube, KubeError, connect
 from serinus.metrics.prometheus import Prometheus
+from serinus.metrics.together import Together
 
 log = logging.getLogger("serinus")
 
@@ -92,9 +94,10 @@ async def _operate(config: Config, kube: Kube, progress: Progress, stop: asyncio
     log.info("leading", extra={"data": {"identity": config.identity, "hold": config.hold}})
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         teller = Teller(kube, session, config)
-        provider = Prometheus(config.prometheus_url)
+        prometheus = Together(Prometheus(config.prometheus_url))
+        sources = Sources(prometheus, config.gateway_metrics_urls)
         index = Index()
-        loop = Loop(kube, provider, teller, config.hold, lambda key: queue.wake(key), progress)
+        loop = Loop(kube, sources, teller, config.hold, lambda key: queue.wake(key), progress)
         queue = Queue(loop.run)
         registry = kopf.OperatorRegistry()
         register(registry, queue, index)
@@ -116,7 +119,7 @@ async def _operate(config: Config, kube: Kube, progress: Progress, stop: asyncio
                 task.cancel()
             await queue.close()
             await teller.close()
-            await provider.close()
+            await sources.close()
 
 
 async def _relay(stop: asyncio.Event, flag: asyncio.Event) -> None:

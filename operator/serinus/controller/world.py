@@ -12,10 +12,11 @@ from datetime import datetime
 
 from serinus.analysis.pods import judge_pods
 from serinus.analysis.verdict import Verdict
-from serinus.api.base import ABORT_ANNOTATION, CANARY_LABEL, RESUME_ANNOTATION, ROLE_LABEL, short_name
+from serinus.api.base import ABORT_ANNOTATION, CANARY_LABEL, RESUME_ANNOTATION, ROLE_LABEL, parse_duration, short_name
 from serinus.api.canary import Canary
 from serinus.api.release import Release
 from serinus.kube import AUTOSCALERS, BUDGETS, DEPLOYMENTS, PODS, RELEASES, REPLICA_SETS, SERVICES, Kind, Kube, Object
+from serinus.metrics.builtin import exporter_of
 from serinus.rollout.observation import CanaryView, Commands, Observation, RouteView
 from serinus.rollout.rest import AtRest, LastRelease
 from serinus.traffic.backends import Pair
@@ -71,6 +72,23 @@ class World:
     def own(self) -> list[tuple[Kind, Object]]:
         """Those of `companions` that are this Canary's."""
         return [(kind, thing) for kind, thing in self.companions if self.ours(thing)]
+
+    @property
+    def exporter(self) -> str | None:
+        """Whose counters tell the two versions apart: the gateway's, and without one the application's own."""
+        if self.by_pods:
+            return "app"
+        return next((name for controller in self.router.controllers if (name := exporter_of(controller))), None)
+
+    @property
+    def selectors(self) -> tuple[str, ...]:
+        """Which pods are the serving version's, and which the canary's."""
+        serving = _selector(self.deployment)
+        return (f"{serving},{ROLE_LABEL}!=canary", self._canary_pods) if serving else (self._canary_pods,)
+
+    @property
+    def _canary_pods(self) -> str:
+        return f"{self.names.selector},{ROLE_LABEL}=canary"
 
     @property
     def label(self) -> str:
@@ -148,6 +166,20 @@ def _serving(pod: Object) -> bool:
     return _ready(pod) and not pod["metadata"].get("deletionTimestamp")
 
 
+def carrying_pods(canary_deployment: Object | None, pods: list[Object]) -> int:
+    """How many of the canary's pods can be given traffic: ready for long enough to be known to the gateway, and still ready."""
+    available = int((canary_deployment or {}).get("status", {}).get("availableReplicas", 0))
+    return min(available, sum(_serving(pod) for pod in pods))
+
+
+def warm_at(world: World, canary: Canary) -> datetime | None:
+    """When the newest of the canary's ready pods will have been so for `spec.analysis.warmUp`; None without one."""
+    time = parse_duration(canary.spec.analysis.warm_up)
+    conditions = [c for pod in world.pods if _ready(pod) for c in pod["status"]["conditions"] if c["type"] == "Ready"]
+    since = [datetime.fromisoformat(c["lastTransitionTime"]) for c in conditions if c.get("lastTransitionTime")]
+    return max(since) + time if time and since else None
+
+
 def observation(world: World, release: Release, verdict: Verdict | None, now: datetime) -> Observation:
     """What was read, as the machine wants it."""
     canary, own = world.canary, world.canary_deployment if world.ours(world.canary_deployment) else None
@@ -161,7 +193,7 @@ def observation(world: World, release: Release, verdict: Verdict | None, now: da
         target=workload.view(world.deployment, release),
         canary=CanaryView(
             replicas=workload.replicas(own) if own else 0,
-            ready=sum(_serving(pod) for pod in world.pods) if mine else 0,
+            ready=carrying_pods(own, world.pods) if mine else 0,
             gone=not (world.own or world.pods),
             fault=fault if mine else None,
             problem=workload.problem(own),

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -23,20 +24,25 @@ from prometheus_api_client.prometheus_connect import PrometheusConnect
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
-from serinus.analysis.counters import Trajectory
-from serinus.metrics.provider import MetricError, MetricMisconfigured, MetricRefused, MetricUnreachable, MetricUnusable
+from serinus.analysis.counters import Labels
+from serinus.metrics.provider import (
+    MetricError,
+    MetricMisconfigured,
+    MetricRefused,
+    MetricUnreachable,
+    MetricUnusable,
+    Snapshot,
+)
 
 #: Seconds for one question, from asking to the last byte.
 TIMEOUT = 3.0
+#: Characters of a question that is asked in an address; many proxies take 8 KiB of one. Longer ones are sent in a body.
+LONGEST_ADDRESS = 4096
 #: Questions that may be unanswered at a time. Each holds a thread until its server lets go of it.
 THREADS = 8
-#: Bytes of an answer that are read: 120 points of some thousand series.
+#: Bytes of an answer that are read: some hundred thousand series.
 LARGEST_ANSWER = 16 * 1024 * 1024
 
-_POINTS = 120
-_FINEST_MS = 250
-#: How long before the start a series' last value is looked for, where a scrape failed just at the start.
-_BEFORE_MS = 30_000
 _CHUNK = 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -44,37 +50,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """The points of a range query in milliseconds since the epoch: `first`, `first` + `step`, ... `last`."""
-
-    first: int
-    last: int
-    step: int
-
-
-def grid(start: datetime, end: datetime) -> Grid:
-    """At most 120 points, at least 250 ms apart, the last of them exactly at `end`.
-
-    One point lies at `start`, or less than one millisecond per point before it: Prometheus keeps whole milliseconds, so it
-    has to be whole steps away from the end. What a series shows there is its last sample before, the baseline. Some points
-    lie before, so that a series which a failed scrape hid just at `start` is not taken for a new one.
-    """
-    # Down and up, so that the range never loses an instant of what was asked for.
-    begin_ms, end_ms = (start - _EPOCH) // _MILLISECOND, -((_EPOCH - end) // _MILLISECOND)
-    span = max(0, end_ms - begin_ms)
-    finest = max(_FINEST_MS, -(-(span + _BEFORE_MS) // (_POINTS - 2)))
-    if span < finest:
-        before = min(_BEFORE_MS // max(span, _FINEST_MS), _POINTS - 2)
-        step = max(span, _FINEST_MS)
-        # Nothing can have been scraped twice in less than a quarter of a second; the baseline is all there is to know.
-        last = end_ms if span >= _FINEST_MS else begin_ms
-        return Grid(last - step * (before + (1 if span >= _FINEST_MS else 0)), last, step)
-    most = span // finest
-    intervals = min(range(max(1, most // 2), most + 1), key=lambda n: (-span % n, -n))
-    step = -(-span // intervals)
-    before = min(-(-_BEFORE_MS // step), _POINTS - 1 - intervals)
-    return Grid(end_ms - step * (intervals + before), end_ms, step)
+#: Tells in an answer which of several questions a series belongs to.
+_QUERY = "serinus_query"
 
 
 class Prometheus:
@@ -87,24 +64,46 @@ class Prometheus:
         self._url = url.rstrip("/")
         self._headers = headers or {}
         self._timeout = timeout
-        self._free = threading.Semaphore(THREADS)
+        self._free = asyncio.Semaphore(THREADS)
         self._idle: list[_Connection] = []
         self._flights: dict[tuple[object, ...], asyncio.Task[Any]] = {}
+        #: How far the server's clock is ahead of ours.
+        self._ahead = timedelta(0)
 
-    async def counters(self, query: str, start: datetime, end: datetime) -> list[Trajectory]:
-        """As `Provider.counters`: one range query. Native histograms are refused, several series are welcome."""
-        points = grid(start, end)
+    async def counters(self, queries: Mapping[str, str], at: datetime | None = None) -> Snapshot:
+        """As `Provider.counters`: one instant query for all, so that all are of the same scrape."""
+        asked = datetime.now(UTC)
+        moment = None if at is None else at + self._ahead
+        text = " or ".join(f'label_replace((\n{query}\n), "{_QUERY}", "{name}", "", "")' for name, query in queries.items())
+        try:
+            result = await self._vector(text, moment)
+        except MetricRefused:
+            await self._blame(queries, moment)
+            raise
+        series: dict[str, dict[Labels, float]] = {name: {} for name in queries}
+        for one in result:
+            name, labels, value = _counter(one)
+            series[name][labels] = value
+        if at is None and result:
+            self._ahead = datetime.fromtimestamp(float(result[0]["value"][0]), UTC) - asked
+        return Snapshot(at or asked, series)
 
-        def ask(connection: _Connection) -> list[Trajectory]:
-            return [_trajectory(series) for series in connection.matrix(query, points, start, end)]
+    async def _vector(self, query: str, at: datetime | None) -> list[dict[str, Any]]:
+        return await self._once(("counters", query, at), lambda connection: connection.vector(query, at))
 
-        return await self._once(("counters", query, points), ask)
+    async def _blame(self, queries: Mapping[str, str], at: datetime | None) -> None:
+        """Which of several questions is refused, in the words that it alone is refused with."""
+        for name, query in queries.items():
+            try:
+                await self._vector(query, at)
+            except MetricRefused as refused:
+                raise MetricRefused(f"{name}: {refused}") from None
 
     async def value(self, query: str, at: datetime) -> float | None:
         """As `Provider.value`: one instant query that must give at most one series."""
 
         def ask(connection: _Connection) -> float | None:
-            return _one(connection.vector(query, at))
+            return _one(connection.vector(query, at + self._ahead))
 
         return await self._once(("value", query, at), ask)
 
@@ -134,18 +133,23 @@ class Prometheus:
     async def _ask(self, ask: Callable[[_Connection], T]) -> T:
         if not self._url:
             raise MetricMisconfigured("no Prometheus is configured; set prometheus.url in the chart's values")
-        if not self._free.acquire(blocking=False):
-            raise MetricUnreachable(f"Prometheus has not answered {THREADS} earlier queries: not asked again until one ends")
-        answer: Future[T] = Future()
-        # A thread of its own: those of an executor are waited for when the process ends, however long a server takes.
-        threading.Thread(target=self._work, args=(ask, answer), name="prometheus", daemon=True).start()
+        answer: Future[T] | None = None
         try:
             async with asyncio.timeout(self._timeout):
+                await self._free.acquire()
+                answer = Future()
+                # A thread of its own: those of an executor are waited for when the process ends, however long a server takes.
+                given = (ask, answer, asyncio.get_running_loop())
+                threading.Thread(target=self._work, args=given, name="prometheus", daemon=True).start()
                 return await asyncio.wrap_future(answer)
         except TimeoutError:
+            if answer is None:
+                raise MetricUnreachable(
+                    f"Prometheus has not answered {THREADS} earlier queries: not asked again until one ends"
+                ) from None
             raise MetricUnreachable(f"Prometheus did not answer within {self._timeout:g} s") from None
 
-    def _work(self, ask: Callable[[_Connection], T], answer: Future[T]) -> None:
+    def _work(self, ask: Callable[[_Connection], T], answer: Future[T], loop: asyncio.AbstractEventLoop) -> None:
         """In a thread: one question, on a connection that nobody else uses meanwhile."""
         connection: _Connection | None = None
         try:
@@ -162,7 +166,19 @@ class Prometheus:
             if answer.set_running_or_notify_cancel():
                 answer.set_result(result)
         finally:
-            self._free.release()
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._free.release)
+
+
+class _Session(requests.Session):
+    """The client library writes a query into the address, however long it is."""
+
+    def request(  # type: ignore[override]  # its many arguments are handed on
+        self, method: str, url: str, params: Any = None, **more: Any
+    ) -> requests.Response:
+        if isinstance(params, dict) and len(params.get("query", "")) > LONGEST_ADDRESS:
+            return super().request("POST", url, data=params, **more)
+        return super().request(method, url, params=params, **more)
 
 
 class _Connection:
@@ -172,12 +188,11 @@ class _Connection:
     """
 
     def __init__(self, url: str, headers: dict[str, str], timeout: float) -> None:
-        session = requests.Session()
+        session = _Session()
         session.max_redirects = 0
         session.hooks["response"] = [self._check]
         self._timeout = timeout
         self._deadline = 0.0
-        self._expected = ""
         self._client = PrometheusConnect(
             url,
             headers=headers,
@@ -186,26 +201,17 @@ class _Connection:
             retry=Retry(total=0),
         )
 
-    def matrix(self, query: str, points: Grid, start: datetime, end: datetime) -> list[dict[str, Any]]:
-        """A range query. The library rounds its times to seconds, which would cost up to half a second: `params` win."""
-        self._expect("matrix")
-        params = {"start": _seconds(points.first), "end": _seconds(points.last), "timeout": f"{self._timeout:g}"}
-        result: list[dict[str, Any]] = self._client.custom_query_range(query, start, end, _seconds(points.step), params)
-        return result
-
-    def vector(self, query: str, at: datetime) -> list[dict[str, Any]]:
-        """An instant query."""
-        self._expect("vector")
-        params = {"time": _seconds((at - _EPOCH) // _MILLISECOND), "timeout": f"{self._timeout:g}"}
+    def vector(self, query: str, at: datetime | None) -> list[dict[str, Any]]:
+        """An instant query; `at` None: now, by the server's clock."""
+        self._deadline = time.monotonic() + self._timeout
+        params = {"timeout": f"{self._timeout:g}"}
+        if at is not None:
+            params["time"] = _seconds((at - _EPOCH) // _MILLISECOND)
         result: list[dict[str, Any]] = self._client.custom_query(query, params)
         return result
 
     def close(self) -> None:
         self._client.close()
-
-    def _expect(self, kind: str) -> None:
-        self._expected = kind
-        self._deadline = time.monotonic() + self._timeout
 
     def _check(self, response: requests.Response, *_: object, **__: object) -> requests.Response:
         """Called with every response, before its body is read."""
@@ -224,8 +230,8 @@ class _Connection:
             raise MetricRefused(_refusal(response.status_code, answer))
         data = answer.get("data")
         kind = data.get("resultType") if isinstance(data, dict) else None
-        if not isinstance(data, dict) or kind != self._expected or not isinstance(data.get("result"), list):
-            raise MetricUnusable(_wrong(kind, self._expected))
+        if not isinstance(data, dict) or kind != "vector" or not isinstance(data.get("result"), list):
+            raise MetricUnusable(_wrong(kind))
         return response
 
     def _read(self, response: requests.Response) -> bytes:
@@ -258,20 +264,27 @@ def _refusal(status: int, answer: dict[str, Any]) -> str:
     return f"Prometheus answered HTTP {status}: {text}"
 
 
-def _wrong(kind: object, expected: str) -> str:
+def _wrong(kind: object) -> str:
     if kind == "scalar":
         return "the query gives a scalar, not a series: leave out scalar(), and constants need vector()"
     if kind == "string":
         return "the query gives a string, not a number"
-    if kind == "matrix" and expected == "vector":
+    if kind == "matrix":
         return "the query gives a range of values, not one: leave out the [...] or wrap it in a function"
-    return f"Prometheus answered with a result of type {kind!s:.40}, not {expected}"
+    return f"Prometheus answered with a result of type {kind!s:.40}, not vector"
 
 
-def _trajectory(series: dict[str, Any]) -> Trajectory:
-    if "histograms" in series:
-        raise MetricUnusable("the query gives native histograms: wrap it in histogram_count() or histogram_fraction()")
-    return Trajectory(tuple((float(t), float(v)) for t, v in series.get("values", ())))
+def _counter(series: dict[str, Any]) -> tuple[str, Labels, float]:
+    """(query's name, labels, value) of one series of an answer."""
+    labels = dict(series.get("metric") or {})
+    name = labels.pop(_QUERY, "")
+    if "value" not in series:
+        raise MetricUnusable(f"{name} gives native histograms: wrap it in histogram_count() or histogram_fraction()")
+    value = float(series["value"][1])
+    if not (math.isfinite(value) and value >= 0):
+        shown = _labels({"metric": labels})
+        raise MetricUnusable(f"{name} gives {series['value'][1]} for {shown}, which no counter can be")
+    return name, tuple(sorted(labels.items())), value
 
 
 def _one(result: list[dict[str, Any]]) -> float | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from serinus.analysis.counters import Trajectory
+from serinus.analysis.counters import Labels
 
 
 class MetricError(Exception):
@@ -37,13 +39,28 @@ class MetricMisconfigured(MetricError):
     """The check itself is wrong; asking again will not help."""
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counters as they were at one moment (`at`, by our own clock): for each query its series."""
+
+    at: datetime
+    series: Mapping[str, Mapping[Labels, float]]
+
+
 class Provider(Protocol):
     """A source of numbers. Every method answers or raises `MetricError` within a few seconds."""
 
-    async def counters(self, query: str, start: datetime, end: datetime) -> list[Trajectory]:
-        """All series of `query`, with their values from just before `start` (the baseline) up to `end`."""
+    async def counters(self, queries: Mapping[str, str], at: datetime | None = None) -> Snapshot:
+        """All series of all `queries` (by a name for each) at one moment: now, or `at` by our own clock.
+
+        None of the values is negative, infinite or NaN.
+        """
         ...
 
     async def value(self, query: str, at: datetime) -> float | None:
         """The one number that `query` has at `at`; may be NaN; None where it has none."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what is under way and the idle connections."""
         ...

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from serinus.api.base import parse_percent
+from serinus.api.base import parse_duration, parse_percent
 from serinus.api.canary import Metric, Ratio
 from serinus.api.metrictemplate import MetricTemplate
+from serinus.metrics.builtin import EXPORTERS, HARM, Kind, builtin
 from serinus.metrics.provider import MetricMisconfigured
 
 #: The variables that every query may use, and what they are.
@@ -93,18 +94,21 @@ def render(query: str, variables: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def resolve(metric: Metric, template: MetricTemplate | None, namespace: str) -> ResolvedCheck:
+def resolve(metric: Metric, template: MetricTemplate | None, namespace: str, exporter: str | None = None) -> ResolvedCheck:
     """The check of a Canary in `namespace`, with its template's queries, arguments and limits; the Canary's own limits win.
 
-    The built-in variables stay in the queries for `render`. Raises MetricMisconfigured with a sentence about what is wrong.
+    `exporter` is the one of its gateway, None where that is not known. The built-in variables stay in the queries for `render`.
+    Raises MetricMisconfigured with a sentence about what is wrong.
     """
     try:
-        return _resolve(metric, template, namespace)
+        return _resolve(metric, template, namespace, exporter)
     except MetricMisconfigured as wrong:
         raise MetricMisconfigured(f"{metric.name}: {wrong}") from None
 
 
-def _resolve(metric: Metric, template: MetricTemplate | None, namespace: str) -> ResolvedCheck:
+def _resolve(metric: Metric, template: MetricTemplate | None, namespace: str, exporter: str | None) -> ResolvedCheck:
+    if metric.builtin is not None:
+        return _ready_made(metric, metric.builtin, metric.exporter or exporter)
     if metric.template_ref is None:
         return _check(metric, metric.ratio, metric.query, metric.harm, metric.min, metric.max, {})
     home = metric.template_ref.namespace or namespace
@@ -122,6 +126,16 @@ def _resolve(metric: Metric, template: MetricTemplate | None, namespace: str) ->
     least = metric.min if metric.min is not None else spec.min
     most = metric.max if metric.max is not None else spec.max
     return _check(metric, spec.ratio, spec.query, metric.harm or spec.harm, least, most, _arguments(metric, template))
+
+
+def _ready_made(metric: Metric, kind: Kind, exporter: str | None) -> ResolvedCheck:
+    if exporter is None:
+        raise MetricMisconfigured(
+            f"the route's Gateway controller is none whose metrics are known: say exporter ({', '.join(EXPORTERS)})"
+        )
+    slower_than = parse_duration(metric.slower_than).total_seconds() if metric.slower_than else None
+    pair = builtin(kind, exporter, slower_than)
+    return _check(metric, Ratio(bad=pair.bad, total=pair.total), None, metric.harm or HARM[kind], None, None, {})
 
 
 def _check(

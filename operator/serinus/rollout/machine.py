@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from serinus.analysis.verdict import Verdict
 from serinus.api.base import fitted, parse_duration
 from serinus.api.canary import Canary, Step
 from serinus.api.release import MOST_STEPS, Exposure, Outcome, Release, ReleaseStatus, Stage, StepReached
@@ -291,7 +292,7 @@ def judge_step(a: _Attempt, step: Step) -> None:
     verdict = a.obs.verdict
     if verdict is None or verdict.kind == "NoData":
         a.status.why = verdict.sentence if verdict else "no look yet"
-    elif step.duration is None and (verdict.kind != "Pass" or not seen_here(a)):
+    elif verdict.doubt or (step.duration is None and not enough_seen(a, step, verdict)):
         a.status.why = verdict.sentence
     elif step.duration and a.since(a.status.step_since) < parse_duration(step.duration):
         a.status.why = f"{step.weight} % for {step.duration}; no harm seen"
@@ -299,10 +300,14 @@ def judge_step(a: _Attempt, step: Step) -> None:
         start(a, a.status.step + 1)
 
 
-def seen_here(a: _Attempt) -> bool:
-    """Some of the evidence is from this step's weight, not all of it from the one before."""
-    held = a.since(a.status.step_since) >= STEP_HOLD
-    return held and (a.status.exposure.requests > a.status.step_requests or not a.status.evidence)
+def enough_seen(a: _Attempt, step: Step, verdict: Verdict) -> bool:
+    """Health is shown, some of it at this step's weight; or as long as the step may last nothing failed."""
+    held = a.since(a.status.step_since)
+    if step.max_duration and held >= parse_duration(step.max_duration):
+        return True
+    if verdict.kind != "Pass" or held < max(STEP_HOLD, parse_duration(step.min_duration or "0s")):
+        return False
+    return a.status.exposure.requests > a.status.step_requests or not a.status.evidence
 
 
 def short_of_pods(a: _Attempt) -> bool:

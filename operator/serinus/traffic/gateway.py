@@ -51,6 +51,12 @@ class GatewayRouter:
             busy=next((name for route in self._routes.values() if (name := busy(_rules(route), self._pair))), ""),
         )
 
+    @property
+    def controllers(self) -> list[str]:
+        """The names of the Gateway controllers that have taken the routes on."""
+        parents = (p for route in self._routes.values() for p in route.get("status", {}).get("parents") or [])
+        return sorted({parent.get("controllerName", "") for parent in parents})
+
     def capture(self, known: list[RouteRecord]) -> list[RouteRecord]:
         """Adds the routes that do not carry the canary yet, as they are now; keeps what is known of the others."""
         records = {(record.kind, record.name): record for record in known}

@@ -20,6 +20,11 @@ class PodRatioRouter:
         canary, serving = self._counts()
         return RouteView(weight=share_of_pods(canary, serving), by_pods=True)
 
+    @property
+    def controllers(self) -> list[str]:
+        """There is no route."""
+        return []
+
     def capture(self, known: list[RouteRecord]) -> list[RouteRecord]:
         """No route to remember."""
         return known

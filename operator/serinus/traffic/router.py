@@ -14,6 +14,10 @@ class Router(Protocol):
     async def observe(self) -> RouteView:
         """Reads the routes and what their controllers say of them. Keeps what it read for the calls below."""
 
+    @property
+    def controllers(self) -> list[str]:
+        """The names of the Gateway controllers that have taken the routes on; none where there is no route."""
+
     def capture(self, known: list[RouteRecord]) -> list[RouteRecord]:
         """The routes as they were before our first write; to be stored before `write`."""
 

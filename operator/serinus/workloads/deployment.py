@@ -18,6 +18,9 @@ from serinus.rollout.observation import TargetView
 from serinus.workloads.template import canary_template, canary_value, same, telling_label
 
 REVISION = "deployment.kubernetes.io/revision"
+#: Seconds that a canary pod is ready before it counts. A gateway learns of a ready pod a moment after the API server does; weight
+#: that is there before is answered with 503. Kubernetes counts whole seconds, so it is one at least.
+KNOWN_AFTER = 2
 
 
 @dataclass(frozen=True)
@@ -176,8 +179,7 @@ def canary_deployment(names: Names, deployment: Object, release: Release, label:
             "revisionHistoryLimit": 0,
         },
     }
-    if spec.get("minReadySeconds"):
-        body["spec"]["minReadySeconds"] = spec["minReadySeconds"]
+    body["spec"]["minReadySeconds"] = max(KNOWN_AFTER, spec.get("minReadySeconds") or 0)
     return body
 
 
