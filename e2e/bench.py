@@ -1,9 +1,13 @@
 """`make bench`: the figures that the README names, measured on the cluster that runs, printed and kept in bench-results/.
 
-bad   five bad releases (one request in three fails, 100 a second, first weight 10 %), counters new and known, at a
-      Prometheus scrape of 5 s and of 1 s: from first canary traffic to weight 0 in the route; failed requests
+bad   five bad releases (one request in three fails, 100 a second, first weight 10 %, independentErrors), counters new and
+      known, at a Prometheus scrape of 5 s and of 1 s: from first canary traffic to weight 0 in the route; failed requests
+third, twentieth
+      the same with a first weight of 5 % and the test as it comes, promising at most 1 % false rollbacks: one request in
+      three fails, one in twenty; at a scrape of 5 s, and read directly
 good  one good release (10, 25, 50, 100 %, 10 s each): failed requests; from the last step to the canary gone
 quiet twenty good releases whose requests fail at 0.1 %, as the serving version's do: how many survive
+few   twenty good releases with one request in two seconds, 1 % of which fail in both versions: how many survive
 crash a version that crashes at start: from its second crash to the decision; requests that reached it
 rest  the operator with 1 and with 100 Canaries at rest: memory, CPU seconds and API requests a minute
 """
@@ -21,7 +25,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +35,32 @@ from e2e import follow, install, kubectl, shop
 from e2e.kubectl import Object
 
 RESULTS = kubectl.ROOT / "bench-results"
-BAD = {"FAIL_RATE": "0.3333"}
 NAME = "checkout"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A bad version, and how it is noticed. `limit`: seconds to weight 0 that are promised, at the median."""
+
+    title: str
+    limit: float
+    fails: str = "0.3333"
+    weight: int = 5
+    scrape: int = 5
+    analysis: Object = field(default_factory=dict)
+
+
+_INDEPENDENT: Object = {"independentErrors": True}
+_COMPARED: Object = {"independentErrors": False}
+_DIRECT: Object = {"independentErrors": False, "metrics": [{"builtin": "errors", "source": "direct"}]}
+FAULTS = {
+    "bad5": Fault("a third fails at 10 %, 5 s scrape, independentErrors", 5, weight=10, analysis=_INDEPENDENT),
+    "bad1": Fault("a third fails at 10 %, 1 s scrape, independentErrors", 2.5, weight=10, scrape=1, analysis=_INDEPENDENT),
+    "third5": Fault("a third fails at 5 %, 5 s scrape", 12, analysis=_COMPARED),
+    "third-direct": Fault("a third fails at 5 %, source: direct", 3.5, analysis=_DIRECT),
+    "twentieth5": Fault("a twentieth fails at 5 %, 5 s scrape", 25, fails="0.05", analysis=_COMPARED),
+    "twentieth-direct": Fault("a twentieth fails at 5 %, source: direct", 15, fails="0.05", analysis=_DIRECT),
+}
 
 
 def scrape(seconds: int) -> None:
@@ -43,10 +73,18 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
-def open_shop(space: str, steps: list[Object], seconds: float, rate: float = 100, replicas: int = 3, **env: str) -> follow.Load:
+def open_shop(
+    space: str,
+    steps: list[Object],
+    seconds: float,
+    rate: float = 100,
+    replicas: int = 3,
+    analysis: Object | None = None,
+    **env: str,
+) -> follow.Load:
     """A shop that serves, adopted by a Canary, under load."""
     follow.serve(space, NAME, replicas, **env)
-    kubectl.apply(shop.canary(NAME, space, steps, interval="500ms"))
+    kubectl.apply(shop.canary(NAME, space, steps, **{"interval": "500ms"} | (analysis or {})))
     follow.phase(NAME, space, "Stable")
     load = follow.Load(space, shop.host(NAME, space), rate, seconds)
     load.start()
@@ -65,15 +103,15 @@ def first_traffic(answers: follow.Answers, message: str, since: float) -> float:
     return min([*times, *([answers.first[message]] if message in answers.first else [])])
 
 
-def bad(seconds: int, runs: int) -> Object:
+def bad(fault: Fault, runs: int = 5) -> Object:
     """Each run in a new shop, whose counters are new, and then once more in the same, whose counters are known."""
-    scrape(seconds)
+    scrape(fault.scrape)
     rows: list[Object] = []
     for number in range(runs):
         with kubectl.fresh_namespace(f"bench-bad-{number}") as space:
-            load = open_shop(space, shop.steps("30s", 10, 100), 110, MESSAGE="v1")
+            load = open_shop(space, shop.steps("60s", fault.weight, 100), 170, analysis=fault.analysis, MESSAGE="v1")
             for counters in ("new", "known"):
-                release = shipped(space, MESSAGE=f"bad-{counters}", **BAD)
+                release = shipped(space, MESSAGE=f"bad-{counters}", FAIL_RATE=fault.fails)
                 times, seen = follow.times(release), load.answers()
                 began = first_traffic(seen, f"bad-{counters}", times["firstExposed"])
                 row = {
@@ -85,10 +123,10 @@ def bad(seconds: int, runs: int) -> Object:
                     "decided_to_zero": round(times["zeroVerified"] - times["decided"], 2),
                 }
                 rows.append(row)
-                print(f"   bad, scrape {seconds} s: {row}", flush=True)
+                print(f"   {fault.title}: {row}", flush=True)
                 kubectl.apply(shop.deployment(NAME, space, MESSAGE="v1"))
                 follow.phase(NAME, space, "Stable")
-    result: Object = {"scrape_seconds": seconds, "runs": rows}
+    result: Object = {"scrape_seconds": fault.scrape, "runs": rows}
     for counters in ("new", "known"):
         some = [row for row in rows if row["counters"] == counters]
         result[counters] = {
@@ -136,6 +174,28 @@ def quiet(releases: int = 20, side_by_side: int = 4) -> Object:
     return {
         "releases": len(ended),
         "promoted": sum(release["status"]["outcome"] == "Promoted" for release in ended),
+        "requests_judged": sum(e["requests"] for e in exposure),
+        "failed_of_them": sum(e["failures"] for e in exposure),
+    }
+
+
+def few(releases: int = 20, side_by_side: int = 10) -> Object:
+    """Good releases of a service with hardly any traffic, whose requests fail at 1 % in both versions."""
+    scrape(5)
+    steps = [*shop.steps("2m", 10, 25, 50), {"weight": 100, "duration": "30s"}]
+
+    def one(number: int) -> Object:
+        with kubectl.fresh_namespace(f"bench-few-{number}") as space:
+            open_shop(space, steps, 560, rate=0.5, replicas=1, analysis=_COMPARED, MESSAGE="v1", FAIL_RATE="0.01")
+            return shipped(space, 1, timeout=540, MESSAGE="v2", FAIL_RATE="0.01")
+
+    with ThreadPoolExecutor(side_by_side) as pool:
+        ended = list(pool.map(one, range(releases)))
+    exposure = [release["status"]["exposure"] for release in ended]
+    return {
+        "releases": len(ended),
+        "promoted": sum(release["status"]["outcome"] == "Promoted" for release in ended),
+        "rolled_back": sum(release["status"]["outcome"] == "RolledBack" for release in ended),
         "requests_judged": sum(e["requests"] for e in exposure),
         "failed_of_them": sum(e["failures"] for e in exposure),
     }
@@ -248,10 +308,10 @@ def machine() -> Object:
 
 PARTS: dict[str, Callable[[], Any]] = {
     "good": good,
-    "bad5": lambda: bad(5, 5),
-    "bad1": lambda: bad(1, 5),
+    **{name: partial(bad, fault) for name, fault in FAULTS.items()},
     "crash": crash,
     "quiet": quiet,
+    "few": few,
     "rest1": lambda: rest(1),
     "rest100": lambda: rest(100),
 }
@@ -260,11 +320,11 @@ PARTS: dict[str, Callable[[], Any]] = {
 def table(results: Object) -> str:
     """The figures as Markdown, each beside what was promised."""
     rows = [("what", "measured", "promised")]
-    for part, seconds, limit in (("bad5", 5, 5), ("bad1", 1, 2.5)):
+    for part, fault in FAULTS.items():
         for counters in ("new", "known") if part in results else ():
             some = results[part][counters]
-            name = f"bad release, {seconds} s scrape, counters {counters} ({some['runs']} runs)"
-            rows.append((f"{name}: first traffic to weight 0, s", some["seconds"], f"median at most {limit}"))
+            name = f"{fault.title}, counters {counters} ({some['rolled_back']} of {some['runs']} rolled back)"
+            rows.append((f"{name}: first traffic to weight 0, s", some["seconds"], f"median at most {fault.limit}"))
             rows.append((f"{name}: failed requests, median", f"{some['failed_median']:.0f}", ""))
             rows.append((f"{name}: failed after weight 0 was accepted", str(some["failed_after_zero"]), "0"))
     if "good" in results:
@@ -276,6 +336,12 @@ def table(results: Object) -> str:
     if "quiet" in results:
         some = results["quiet"]
         rows.append(("good releases at 0.1 % errors that survive", f"{some['promoted']} of {some['releases']}", ""))
+    if "few" in results:
+        some = results["few"]
+        rows.append(
+            ("good releases, 0.5 requests a second, 1 % errors: rolled back", f"{some['rolled_back']} of {some['releases']}", "0")
+        )
+        rows.append(("of the same: promoted", f"{some['promoted']} of {some['releases']}", ""))
     if "crash" in results:
         some = results["crash"]
         rows.append(("crash loop: second crash to decision, s", f"{some['second_crash_to_decision_seconds']:.1f}", "at most 10"))

@@ -110,6 +110,27 @@ async def test_a_server_whose_clock_differs_is_asked_about_a_moment_in_its_own_t
     assert abs(float(seen[1] or 0) - START.timestamp() - 3600) < 60
 
 
+async def test_it_is_told_when_each_targets_samples_were_taken_by_our_own_clock() -> None:
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.query["query"])
+        ahead = time.time() + 3600
+        ages = (("a:9100", 1.5), ("b:9100", 4)) if "timestamp" in asked[-1] else ()
+        taken = [("@", {"instance": name}, f"{ahead - age:.3f}") for name, age in ages]
+        return web.json_response(counters(("x", {"instance": "a:9100"}, "1"), *taken, at=ahead))
+
+    async with serving(handler) as prometheus:
+        now = time.time()
+        answer = await prometheus.counters({"x": 'x{y="1"}', "slow": 'n{y="1"} - ignoring(le) b{y="1",le="5"}'})
+        await prometheus.counters({"x": 'x{y="1"}'}, START)
+        await prometheus.counters({"x": "sum(x)"})
+    assert 'max by (instance) (timestamp(x{y="1"}) or timestamp(n{y="1"}))' in asked[0]
+    assert {name: round(now - at.timestamp(), 1) for name, at in answer.sampled.items()} == {"a:9100": 1.5, "b:9100": 4.0}
+    assert list(answer.series) == ["x", "slow"]
+    assert not any("timestamp" in query for query in asked[1:]), "of the past, and of what is no series, nobody asks it"
+
+
 async def test_of_several_questions_the_one_that_is_refused_is_named_in_its_own_words() -> None:
     async def handler(request: web.Request) -> web.Response:
         if "oops" not in request.query["query"]:
@@ -118,7 +139,7 @@ async def test_of_several_questions_the_one_that_is_refused_is_named_in_its_own_
         return web.json_response({"status": "error", "error": where}, status=400)
 
     async with serving(handler) as prometheus:
-        with pytest.raises(MetricRefused, match=r"^total: Prometheus answered HTTP 400: 1:0: parse error$"):
+        with pytest.raises(MetricRefused, match=r"^total: Prometheus answered HTTP 400: 1:0: parse error; asked: oops\($"):
             await prometheus.counters({"bad": "x", "total": "oops("})
 
 
@@ -159,7 +180,7 @@ async def test_one_value_also_nan() -> None:
         (answering(""), MetricUnusable, "answered with nothing"),
         (answering("{oh"), MetricUnusable, "answered with no JSON"),
         (answering("<h1>x</h1>", 404), MetricRefused, "answered HTTP 404 with a web page"),
-        (answering("", 503), MetricRefused, "answered HTTP 503$"),
+        (answering("", 503), MetricRefused, "answered HTTP 503; asked: x$"),
         (answering({"status": "error", "error": 'parse error: "}"'}, 400), MetricRefused, 'HTTP 400: parse error: "}"'),
         (answering({"status": "error", "error": "query timed out"}, 503), MetricRefused, "HTTP 503: query timed out"),
         (answering({"status": "error"}), MetricRefused, "no reason given"),

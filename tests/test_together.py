@@ -43,6 +43,9 @@ class Server:
             return web.json_response({"status": "error", "error": "that one"}, status=400)
         result = []
         for text, name in _PART.findall(query):
+            if name == "@":  # when the samples were taken
+                result.append({"metric": {"instance": "gateway", "serinus_query": name}, "value": [1.5, "1.25"]})
+                continue
             one = expression(text)
             assert one is not None, text
             for labels, value in evaluate(one, parse(self.text.encode(), None, None)).items():

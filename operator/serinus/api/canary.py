@@ -265,7 +265,13 @@ class Analysis(Model):
         )
     }
 
-    interval: Annotated[Duration, Field(description="Time between two looks.")] = "1s"
+    interval: Annotated[
+        Duration,
+        Field(
+            description="Time between two looks. Where Prometheus says when it scrapes, a look follows each scrape instead, if"
+            " those are further apart."
+        ),
+    ] = "1s"
     metrics: Annotated[list[Metric], Field(max_length=16)] = Field(default_factory=list)
     false_rollbacks: Annotated[
         Percent, Field(description="The chance of rolling back a version that is no worse, over all checks and looks.")

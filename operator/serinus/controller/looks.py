@@ -28,7 +28,8 @@ from serinus.api.release import Evidence, Release, Tally
 from serinus.controller import telemetry
 from serinus.controller.sources import Around, Sources
 from serinus.kube import TEMPLATES, Kube, KubeError
-from serinus.metrics.provider import MetricError
+from serinus.metrics.provider import MetricError, shown
+from serinus.metrics.rhythm import Rhythm
 from serinus.metrics.templates import LimitQuery, RatioQuery, ResolvedCheck, render, resolve, variables
 from serinus.workloads.deployment import Names
 
@@ -68,6 +69,9 @@ class Looks:
     #: Checks that need no template, by name and exporter; and what is asked for each. The same at every look.
     resolved: dict[tuple[str, str | None], ResolvedCheck] = field(default_factory=dict)
     queries: dict[RatioQuery, dict[str, str]] = field(default_factory=dict)
+    #: When samples were taken that the newest look saw, by check; one that does not know is not there.
+    sampled: dict[str, Mapping[str, datetime]] = field(default_factory=dict)
+    rhythm: Rhythm = field(default_factory=Rhythm)
 
     def answers(self, canary: Canary, release: Release) -> bool:
         """These looks are about what this release's stage judges, by the checks that the Canary has now."""
@@ -101,20 +105,30 @@ def begin(looks: Looks, kube: Kube, sources: Sources, canary: Canary, seen: Call
 async def _look_on(looks: Looks, kube: Kube, sources: Sources, canary: Canary, seen: Callable[[], None]) -> None:
     interval = parse_duration(canary.spec.analysis.interval).total_seconds()
     while True:
-        began = time.monotonic()
+        began, now = time.monotonic(), datetime.now(UTC)
         try:
             with telemetry.look.time():
-                looks.verdict = await look(looks, kube, sources, canary, datetime.now(UTC))
+                looks.verdict = await look(looks, kube, sources, canary, now)
         except Exception as failure:  # a look that fails is no evidence; the next one comes
             log.exception("look at %s failed", looks.release)
             telemetry.errors.labels(type(failure).__name__).inc()
         seen()
-        await asyncio.sleep(max(0.05, interval - (time.monotonic() - began)))
+        await asyncio.sleep(max(0.05, pause(looks, canary, now, interval) - (time.monotonic() - began)))
+
+
+def pause(looks: Looks, canary: Canary, now: datetime, interval: float) -> float:
+    """Seconds from the look at `now` to the next: until new samples can be there, where every check knows when that is."""
+    if any(not looks.sampled.get(metric.name) for metric in canary.spec.analysis.metrics):
+        return interval
+    seen = {target: at for each in looks.sampled.values() for target, at in each.items()}
+    looks.rhythm.note(seen)
+    return looks.rhythm.pause(now, interval)
 
 
 async def look(looks: Looks, kube: Kube, sources: Sources, canary: Canary, now: datetime) -> Verdict:
     """One look of all checks."""
     analysis = canary.spec.analysis
+    looks.sampled = {}
     asked = (_ask(looks, kube, sources, canary, metric, now) for metric in analysis.metrics)
     findings = await asyncio.gather(*asked)
     looks.silent_since = silences(looks.silent_since, findings, now.timestamp())
@@ -151,6 +165,7 @@ async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, met
     compared, around = metric.baseline == "serving", looks.around
     queries = _queries(looks, canary, check)
     snapshot = await sources.counters(kube, canary, metric, around, queries)
+    looks.sampled[metric.name] = snapshot.sampled
     test = looks.tests.get(check.name)
     if test is None:
         about = (looks.side, looks.start.isoformat(), metric.source, queries)
@@ -167,6 +182,9 @@ async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, met
 
     def finding(verdict: Says | None = None) -> Finding:
         found = sequential.judge(check.name, rule, test.tally, other)
+        if found.verdict == "Error":
+            asked = f"bad: {shown(queries['bad'])}, total: {shown(queries['total'])}"
+            found = replace(found, sentence=f"{found.sentence}; asked: {asked}")
         return replace(found, verdict=verdict or found.verdict, tally=test.tally, source=metric.source)
 
     if around.warm_at is not None and snapshot.at < around.warm_at:

@@ -33,6 +33,7 @@ from serinus.metrics.provider import (
     MetricUnusable,
     Snapshot,
 )
+from serinus.metrics.selector import Selector, parse
 
 #: Seconds for one question, from asking to the last byte.
 TIMEOUT = 3.0
@@ -52,6 +53,8 @@ T = TypeVar("T")
 
 #: Tells in an answer which of several questions a series belongs to.
 _QUERY = "serinus_query"
+#: The question for the samples' own times. No query has this name.
+_SAMPLED = "@"
 
 
 class Prometheus:
@@ -74,19 +77,24 @@ class Prometheus:
         """As `Provider.counters`: one instant query for all, so that all are of the same scrape."""
         asked = datetime.now(UTC)
         moment = None if at is None else at + self._ahead
-        text = " or ".join(f'label_replace((\n{query}\n), "{_QUERY}", "{name}", "", "")' for name, query in queries.items())
+        texts = dict(queries) if at is not None else dict(queries) | _sampled(queries)
+        text = " or ".join(f'label_replace((\n{query}\n), "{_QUERY}", "{name}", "", "")' for name, query in texts.items())
         try:
             result = await self._vector(text, moment)
         except MetricRefused:
             await self._blame(queries, moment)
             raise
-        series: dict[str, dict[Labels, float]] = {name: {} for name in queries}
+        series: dict[str, dict[Labels, float]] = {name: {} for name in texts}
         for one in result:
-            name, labels, value = _counter(one)
-            series[name][labels] = value
+            labels = dict(one.get("metric") or {})  # a copy: others may wait for the same answer
+            name = labels.pop(_QUERY, "")
+            value = _counter(name, labels, one, texts)
+            series[name][tuple(sorted(labels.items()))] = value
         if at is None and result:
             self._ahead = datetime.fromtimestamp(float(result[0]["value"][0]), UTC) - asked
-        return Snapshot(at or asked, series)
+        taken = series.pop(_SAMPLED, {})
+        sampled = {dict(labels).get("instance", ""): datetime.fromtimestamp(t, UTC) - self._ahead for labels, t in taken.items()}
+        return Snapshot(at or asked, series, sampled)
 
     async def _vector(self, query: str, at: datetime | None) -> list[dict[str, Any]]:
         return await self._once(("counters", query, at), lambda connection: connection.vector(query, at))
@@ -97,7 +105,7 @@ class Prometheus:
             try:
                 await self._vector(query, at)
             except MetricRefused as refused:
-                raise MetricRefused(f"{name}: {refused}") from None
+                raise MetricRefused(f"{name}: {refused}", query) from None
 
     async def value(self, query: str, at: datetime) -> float | None:
         """As `Provider.value`: one instant query that must give at most one series."""
@@ -105,7 +113,10 @@ class Prometheus:
         def ask(connection: _Connection) -> float | None:
             return _one(connection.vector(query, at + self._ahead))
 
-        return await self._once(("value", query, at), ask)
+        try:
+            return await self._once(("value", query, at), ask)
+        except (MetricRefused, MetricUnusable) as failure:
+            raise type(failure)(str(failure), query) from None
 
     async def close(self) -> None:
         """Ends the questions that are under way and the idle connections."""
@@ -251,6 +262,16 @@ class _Connection:
         return b"".join(parts)
 
 
+def _sampled(queries: Mapping[str, str]) -> dict[str, str]:
+    """The question for when each target's newest sample was taken; none where it could not be told from the series' own times."""
+    parsed = [parse(query) for query in queries.values()]
+    if None in parsed:
+        return {}
+    selectors = (one if isinstance(one, Selector) else one.minuend for one in parsed if one is not None)
+    times = " or ".join(dict.fromkeys(f"timestamp({selector})" for selector in selectors))
+    return {_SAMPLED: f"max by (instance) ({times})"}
+
+
 def _parse(body: bytes) -> dict[str, Any] | None:
     try:
         answer = json.loads(body)
@@ -274,17 +295,18 @@ def _wrong(kind: object) -> str:
     return f"Prometheus answered with a result of type {kind!s:.40}, not vector"
 
 
-def _counter(series: dict[str, Any]) -> tuple[str, Labels, float]:
-    """(query's name, labels, value) of one series of an answer."""
-    labels = dict(series.get("metric") or {})
-    name = labels.pop(_QUERY, "")
+def _counter(name: str, labels: dict[str, str], series: dict[str, Any], queries: Mapping[str, str]) -> float:
+    """The value of one series of the answer to the query of that name."""
+    shown = _labels({"metric": labels})
+    if name not in queries:
+        raise MetricUnusable(f"Prometheus answered with a series that nobody asked for: {shown}")
     if "value" not in series:
-        raise MetricUnusable(f"{name} gives native histograms: wrap it in histogram_count() or histogram_fraction()")
+        native = "wrap it in histogram_count() or histogram_fraction()"
+        raise MetricUnusable(f"{name} gives native histograms: {native}", queries[name])
     value = float(series["value"][1])
     if not (math.isfinite(value) and value >= 0):
-        shown = _labels({"metric": labels})
-        raise MetricUnusable(f"{name} gives {series['value'][1]} for {shown}, which no counter can be")
-    return name, tuple(sorted(labels.items())), value
+        raise MetricUnusable(f"{name} gives {series['value'][1]} for {shown}, which no counter can be", queries[name])
+    return value
 
 
 def _one(result: list[dict[str, Any]]) -> float | None:

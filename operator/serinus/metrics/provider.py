@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from serinus.analysis.counters import Labels
+
+#: Characters of a query that a sentence shows.
+_LONGEST = 300
+
+
+def shown(query: str) -> str:
+    """A query on one line, for people."""
+    line = " ".join(query.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
 class MetricError(Exception):
@@ -20,7 +29,12 @@ class MetricError(Exception):
         +-- MetricRefused        an answer that says no: an HTTP status, the source's own error text
         +-- MetricUnusable       an answer that is not what the check needs: HTML, several series, a wrong type
         +-- MetricMisconfigured  never asked: an unknown variable, a missing argument or limit
+
+    `query` is what was asked, where one query is to blame; the text then ends with it.
     """
+
+    def __init__(self, text: str, query: str = "") -> None:
+        super().__init__(f"{text}; asked: {shown(query)}" if query else text)
 
 
 class MetricUnreachable(MetricError):
@@ -41,10 +55,15 @@ class MetricMisconfigured(MetricError):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counters as they were at one moment (`at`, by our own clock): for each query its series."""
+    """Counters as they were at one moment (`at`, by our own clock): for each query its series.
+
+    `sampled` has, for each target that is scraped for them, when its newest sample was taken, by our own clock. It is empty
+    where the source does not say, or is no scrape.
+    """
 
     at: datetime
     series: Mapping[str, Mapping[Labels, float]]
+    sampled: Mapping[str, datetime] = field(default_factory=dict)
 
 
 class Provider(Protocol):

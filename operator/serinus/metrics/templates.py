@@ -85,12 +85,13 @@ def render(query: str, variables: Mapping[str, str]) -> str:
     for text, name, quote in _pieces(query):
         if name is None:
             if quote != "#" and "{{" in text:
-                raise MetricMisconfigured(f"{text[text.index('{{') :][:60]!r} is not a variable such as {{{{ namespace }}}}")
+                wrong = text[text.index("{{") :][:60]
+                raise MetricMisconfigured(f"{wrong!r} is not a variable such as {{{{ namespace }}}}", query)
             parts.append(text)
         elif name in variables:
             parts.append(_written(name, variables[name], quote))
         else:
-            raise MetricMisconfigured(f"there is no variable {name!r}; known are {', '.join(sorted(variables))}")
+            raise MetricMisconfigured(f"there is no variable {name!r}; known are {', '.join(sorted(variables))}", query)
     return "".join(parts)
 
 
@@ -192,7 +193,7 @@ def _partly(query: str, known: Mapping[str, str]) -> str:
         elif name in known:
             parts.append(_written(name, known[name], quote))
         else:
-            raise MetricMisconfigured(f"there is no variable {name!r}; known are {', '.join(sorted(known))}")
+            raise MetricMisconfigured(f"there is no variable {name!r}; known are {', '.join(sorted(known))}", query)
     # What only looks like a variable is found as well.
     whole = "".join(parts)
     render(whole, dict.fromkeys(BUILT_IN, "x"))

@@ -181,7 +181,7 @@ def _dealt(keys: list[Key], groups: list[Group[Part]], snapshot: Snapshot) -> di
     for i, each in enumerate(groups):
         for (key, name), found in each.deal(snapshot.series[f"g{i}"]).items():
             series[key][name] = found
-    return {key: Snapshot(snapshot.at, found) for key, found in series.items()}
+    return {key: Snapshot(snapshot.at, found, snapshot.sampled) for key, found in series.items()}
 
 
 def _rounded(at: datetime) -> datetime:
