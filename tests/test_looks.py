@@ -43,7 +43,7 @@ class Counting:
         return Snapshot(at or self.now, series, {} if at else {"gateway": START + timedelta(seconds=5 * scrapes)})
 
     async def value(self, query: str, at: datetime) -> float | None:
-        return 1.0
+        return self.values.get(query, 1.0)
 
     async def close(self) -> None:
         pass
@@ -85,6 +85,33 @@ async def test_a_variable_that_does_not_exist_is_an_error_that_shows_the_query()
     assert verdict.kind == "NoData"
     assert "there is no variable 'servce'" in verdict.sentence
     assert "asked: b{{ servce }}" in verdict.sentence
+
+
+async def test_a_number_that_is_worse_than_the_serving_versions_fails_by_pairs_that_are_apart() -> None:
+    looks, canary = made({"name": "heap", "query": 'heap{s="{{ service }}"}', "worse": "higher", "tolerance": "20%"})
+    source = Counting(**{'heap{s="web-canary"}': 130, 'heap{s="web"}': 100})
+    verdict, _ = await looked(looks, canary, source, *range(15, 15 * 8, 5))
+    assert verdict.kind == "Wait"
+    assert verdict.doubt
+    assert verdict.findings[0].total == verdict.findings[0].bad is None, "a number, no ratio"
+    recorded = [finding.evidence() for finding in verdict.findings]
+
+    again = Looks("web-1", 1, "canary", START, recorded)  # another process goes on
+    verdict, _ = await looked(again, canary, source, 15 * 8)
+    assert verdict.kind == "Fail"
+    assert "in 8 of 8 pairs" in verdict.sentence
+
+
+async def test_a_number_that_is_no_worse_passes() -> None:
+    looks, canary = made({"name": "heap", "query": 'heap{s="{{ service }}"}', "worse": "higher", "tolerance": "20%"})
+    verdict, _ = await looked(looks, canary, Counting(**{'heap{s="web-canary"}': 119, 'heap{s="web"}': 100}), 15, 30, 45, 60)
+    assert verdict.kind == "Pass"
+
+
+async def test_a_query_that_is_the_same_for_both_versions_cannot_be_compared() -> None:
+    looks, canary = made({"name": "heap", "query": "heap", "worse": "higher"})
+    verdict, _ = await looked(looks, canary, Counting(), 15)
+    assert "no variable that tells them apart" in verdict.sentence
 
 
 async def test_looks_are_timed_to_scrapes_once_two_are_known() -> None:

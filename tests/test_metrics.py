@@ -132,7 +132,7 @@ def ref(**more: Any) -> dict[str, Any]:
         (ref(args={"cods": "4.."}), QUERY, "no argument 'cods'"),
         (ref(args={"codes": "{{ pods }}"}), QUERY, "a variable in it"),
         (REF, template(query="q", args=[{"name": "pods", "default": "x"}], max=1), "is a built-in variable"),
-        (REF, template(query="q"), "a query needs min, max or both"),
+        (REF, template(query="q"), "a query needs min, max or worse"),
         (REF | {"min": 3}, template(query="q", max=1), r"min \(3\) is above max \(1\)"),
         (REF | {"harm": "1%"}, template(query="q", max=1), "harm judges a ratio"),
         (REF | {"max": 1}, template(ratio=RATIO, args=ARGS, harm="1%"), "judge a query"),

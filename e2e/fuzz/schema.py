@@ -286,7 +286,13 @@ TWINS: dict[str, Callable[[Any, Any], bool]] = {
     ),
     "!has(self.harm)||!has(self.query)": lambda s, _: not ("harm" in s and "query" in s),
     "!has(self.ratio)||has(self.harm)": lambda s, _: "ratio" not in s or "harm" in s,
-    "!has(self.query)||has(self.min)||has(self.max)": lambda s, _: "query" not in s or bool({"min", "max"} & set(s)),
+    "!has(self.query)||has(self.min)||has(self.max)||has(self.worse)": lambda s, _: (
+        "query" not in s or bool({"min", "max", "worse"} & set(s))
+    ),
+    "(has(self.query)||has(self.templateRef))||!has(self.worse)": lambda s, _: (
+        "worse" not in s or bool({"query", "templateRef"} & set(s))
+    ),
+    "!has(self.tolerance)||has(self.worse)": lambda s, _: "tolerance" not in s or "worse" in s,
     "!has(self.min)||!has(self.max)||self.min<=self.max": lambda s, _: in_order(s),
     "!has(self.harm)||(double(self.harm.replace('%',''))>0.0&&double(self.harm.replace('%',''))<100.0)": lambda s, _: harm(s),
     "has(self.ratio)!=has(self.query)": lambda s, _: one_of(s, "ratio", "query"),
@@ -482,6 +488,7 @@ METRICS = [
     {"name": "failed", "ratio": {"bad": "vector(0)", "total": "vector(1)"}, "harm": "1%", "baseline": "none"},
     {"name": "slow", "templateRef": {"name": "slow", "namespace": "elsewhere", "args": {"within": "0.3"}}, "harm": "5%"},
     {"name": "depth", "query": "vector(1)", "min": -1, "max": 99.5, "failureLimit": 2},
+    {"name": "heap", "query": 'max(heap{pod=~"{{ pods }}"})', "worse": "higher", "tolerance": "20%"},
     {"builtin": "errors", "source": "direct", "podMetrics": {"port": 9090, "path": "/metrics"}},
     {"name": "very-slow", "builtin": "slow", "slowerThan": "1.2s", "exporter": "traefik"},
 ]

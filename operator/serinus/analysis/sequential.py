@@ -152,10 +152,10 @@ def judge(name: str, rule: Rule, tally: Tally, other: str = "the serving version
     if rate >= rule.harm and tally.severe:
         return finding("Fail", "; most of one look's requests failed")
     if rate >= rule.harm and worse >= needed and tally.bad >= FEWEST:
-        return finding("Fail", f"; {_odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed")
+        return finding("Fail", f"; {odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed")
     if health(rule.harm, tally) >= -math.log(ALPHA_HEALTHY):
         return finding("Pass", "; worse, and below harm" if worse >= needed else "")
-    waits = finding("Wait", f", not enough evidence yet: {_odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed")
+    waits = finding("Wait", f", not enough evidence yet: {odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed")
     return replace(waits, doubt=rate >= rule.harm and worse >= math.log(DOUBT))
 
 
@@ -238,7 +238,8 @@ def _wrong(rule: Rule, tally: Tally) -> str:
     return ""
 
 
-def _odds(log: float) -> str:
+def odds(log: float) -> str:
+    """From ln of them: ``208.9 to 1``."""
     return f"{number(math.exp(log))} to 1" if log < math.log(1e6) else "over a million to 1"
 
 

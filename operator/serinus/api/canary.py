@@ -165,6 +165,11 @@ class Metric(Model):
             ),
             ("!has(self.exporter) || has(self.builtin)", "exporter belongs to a builtin"),
             (
+                "(has(self.query) || has(self.templateRef)) || !has(self.worse)",
+                "worse compares a query's numbers; a ratio is compared with the serving version anyway",
+            ),
+            ("!has(self.tolerance) || has(self.worse)", "tolerance belongs to worse"),
+            (
                 "!has(self.builtin) || (!has(self.min) && !has(self.max) && !has(self.failureLimit))",
                 "min, max and failureLimit judge a query; a builtin is judged against harm",
             ),
@@ -182,7 +187,7 @@ class Metric(Model):
             ),
             ("!has(self.harm) || !has(self.query)", "harm judges a ratio; a query is judged by min and max"),
             ("!has(self.ratio) || has(self.harm)", "a ratio needs harm, the rate below which no version is blamed"),
-            ("!has(self.query) || has(self.min) || has(self.max)", "a query needs min, max or both"),
+            ("!has(self.query) || has(self.min) || has(self.max) || has(self.worse)", "a query needs min, max or worse"),
             ("!has(self.min) || !has(self.max) || self.min <= self.max", "min must not be above max"),
             (
                 "!has(self.harm) || (double(self.harm.replace('%', '')) > 0.0 && double(self.harm.replace('%', '')) < 100.0)",
@@ -215,6 +220,17 @@ class Metric(Model):
     min: float | None = None
     max: float | None = None
     failure_limit: Annotated[int, Field(ge=0, le=100, description="Consecutive failing looks that are tolerated.")] | None = None
+    worse: (
+        Annotated[
+            Literal["higher", "lower"],
+            Field(description="Compare a query's number with the serving version's own, pair by pair: which way is worse."),
+        ]
+        | None
+    ) = None
+    tolerance: (
+        Annotated[Percent, Field(description="How much higher, or lower, than the serving version's is not worse yet; else 10%.")]
+        | None
+    ) = None
     harm: Annotated[Percent, Field(description="Never blame a version whose rate of bad events is below this.")] | None = None
     baseline: Annotated[
         Literal["serving", "none"],

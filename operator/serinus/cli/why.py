@@ -120,7 +120,7 @@ def _needed(canary: Canary | None) -> str:
 def _check(seen: Evidence, needed: str) -> Iterator[str]:
     yield f"  {seen.metric}: {seen.verdict}" + (f", {seen.limit}" if seen.limit else "")
     tally = seen.tally
-    if tally is None or not tally.total or seen.verdict == "Error":
+    if tally is None or not tally.total or seen.verdict == "Error" or seen.value is not None:
         yield f"    {seen.sentence}"
         return
     yield f"    this version     {_rate(tally.bad, tally.total)}"

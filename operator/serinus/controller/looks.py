@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from serinus.analysis import sequential
 from serinus.analysis.counters import Rises
 from serinus.analysis.finding import Finding, Says, error
 from serinus.analysis.limits import LimitCheck, judge_limit
+from serinus.analysis.paired import PairedCheck, judge_pairs, pair
 from serinus.analysis.sequential import Counts
 from serinus.analysis.verdict import Verdict, combine, silences
 from serinus.api.base import parse_duration
@@ -40,10 +42,10 @@ Side = Literal["canary", "serving"]
 
 @dataclass
 class Test:
-    """The sequential test of one check, and what it last read."""
+    """The sequential test of one check, and what it last read of counters."""
 
     tally: Tally
-    rises: Rises
+    rises: Rises = field(default_factory=lambda: Rises({}))
 
 
 @dataclass
@@ -150,14 +152,34 @@ async def _ask(
     try:
         check = await _resolved(looks, kube, canary, metric)
         if isinstance(check, LimitQuery):
-            value = await sources.prometheus.value(render(check.query, _variables(looks, canary, looks.side)), now)
-            limit = LimitCheck(check.name, check.min, check.max, check.failure_limit)
-            finding, looks.failures[check.name] = judge_limit(limit, value, looks.failures.get(check.name, 0))
-            return finding
+            return await _number(looks, sources, canary, check, now)
         return await _count(looks, kube, sources, canary, metric, check)
     except (MetricError, KubeError) as failure:
         known = looks.tests.get(metric.name)
         return replace(error(metric.name, str(failure)), tally=known.tally if known else _recorded(looks, metric.name))
+
+
+async def _number(looks: Looks, sources: Sources, canary: Canary, check: LimitQuery, now: datetime) -> Finding:
+    """One look at a plain number: within its limits, and, where the Canary says so, not worse than the serving version's."""
+    query = render(check.query, _variables(looks, canary, looks.side))
+    value = await sources.prometheus.value(query, now)
+    limit = LimitCheck(check.name, check.min, check.max, check.failure_limit)
+    finding, looks.failures[check.name] = judge_limit(limit, value, looks.failures.get(check.name, 0))
+    if check.worse is None or finding.verdict not in ("Pass", "Wait") or value is None:
+        return finding
+    paired = PairedCheck(check.worse, check.tolerance, sequential.tolerated(canary.spec.analysis, 0.5).alpha)
+    of = _about(looks, query, check.tolerance)
+    test = looks.tests.get(check.name)
+    if test is None:
+        known = _recorded(looks, check.name)
+        tally = known if known is not None and known.of == of else sequential.begun(of, looks.start)
+        test = looks.tests[check.name] = Test(tally)
+    apart = parse_duration(canary.spec.analysis.metrics_delay)
+    if not looks.around.alone and now >= (test.tally.as_of or now) + apart:
+        other = await sources.prometheus.value(render(check.query, _variables(looks, canary, _other(looks.side))), now)
+        if other is not None and math.isfinite(other) and math.isfinite(value):
+            test.tally = pair(paired, test.tally, value, other, now)
+    return judge_pairs(paired, test.tally, finding)
 
 
 async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, metric: Metric, check: RatioQuery) -> Finding:
@@ -168,8 +190,7 @@ async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, met
     looks.sampled[metric.name] = snapshot.sampled
     test = looks.tests.get(check.name)
     if test is None:
-        about = (looks.side, looks.start.isoformat(), metric.source, queries)
-        of = hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+        of = _about(looks, metric.source, queries)
         known = _recorded(looks, check.name)
         tally = known if known is not None and known.of == of else sequential.begun(of, looks.start)
         before = snapshot
@@ -200,11 +221,21 @@ def _queries(looks: Looks, canary: Canary, check: RatioQuery) -> Mapping[str, st
     """Both versions', also where they are not compared: the other's series say whether the source answered at the start."""
     if check in looks.queries:
         return looks.queries[check]
-    known, beside = (_variables(looks, canary, side) for side in (looks.side, "serving" if looks.side == "canary" else "canary"))
+    known, beside = (_variables(looks, canary, side) for side in (looks.side, _other(looks.side)))
     texts = {"bad": (check.bad, known), "total": (check.total, known)}
     texts |= {"servingBad": (check.bad, beside), "servingTotal": (check.total, beside)}
     rendered = looks.queries[check] = {name: render(text, variables) for name, (text, variables) in texts.items()}
     return rendered
+
+
+def _other(side: Side) -> Side:
+    return "serving" if side == "canary" else "canary"
+
+
+def _about(looks: Looks, *asked: object) -> str:
+    """Which version, beginning and question a test is of: the numbers of another are not gone on from."""
+    about = (looks.side, looks.start.isoformat(), *asked)
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
 def _recorded(looks: Looks, metric: str) -> Tally | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from serinus.api.base import parse_duration, parse_percent
 from serinus.api.canary import Metric, Ratio
@@ -27,6 +28,11 @@ BUILT_IN: Mapping[str, str] = {
     "pods": "a regular expression for the names of the judged version's pods",
     "release": "the Release's name",
 }
+
+#: Those that differ between the version that is judged and the one that serves.
+_OF_ONE_VERSION = ("deployment", "pods", "service")
+#: How much worse than the serving version's a number has to be, unless the Canary says so: a tenth.
+TOLERANCE = 0.1
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z][A-Za-z0-9_]*)\s*\}\}")
 _BARE = re.compile(r"-?[A-Za-z0-9_:.]+")
@@ -51,6 +57,9 @@ class LimitQuery:
     min: float | None
     max: float | None
     failure_limit: int
+    #: Compared with the serving version's number: which way is worse, and by how much (0.1 for a tenth of it).
+    worse: Literal["higher", "lower"] | None = None
+    tolerance: float = TOLERANCE
 
 
 ResolvedCheck = RatioQuery | LimitQuery
@@ -120,8 +129,8 @@ def _resolve(metric: Metric, template: MetricTemplate | None, namespace: str, ex
         raise MetricMisconfigured(
             f"MetricTemplate {home}/{metric.template_ref.name} is not shared with namespace {namespace} (spec.sharedWith)"
         )
-    if spec.ratio and (metric.min is not None or metric.max is not None or metric.failure_limit is not None):
-        raise MetricMisconfigured("min, max and failureLimit judge a query, and the template has a ratio")
+    if spec.ratio and any(each is not None for each in (metric.min, metric.max, metric.failure_limit, metric.worse)):
+        raise MetricMisconfigured("min, max, failureLimit and worse judge a query, and the template has a ratio")
     if spec.query and metric.harm is not None:
         raise MetricMisconfigured("harm judges a ratio, and the template has a query")
     least = metric.min if metric.min is not None else spec.min
@@ -159,11 +168,17 @@ def _check(
         return RatioQuery(metric.name, _partly(ratio.bad, known), _partly(ratio.total, known), share)
     if query is None:
         raise MetricMisconfigured("neither a ratio nor a query")
-    if least is None and most is None:
-        raise MetricMisconfigured("a query needs min, max or both")
+    if least is None and most is None and metric.worse is None:
+        raise MetricMisconfigured("a query needs min, max or worse")
     if least is not None and most is not None and least > most:
         raise MetricMisconfigured(f"min ({least:g}) is above max ({most:g})")
-    return LimitQuery(metric.name, _partly(query, known), least, most, metric.failure_limit or 0)
+    text, tolerance = _partly(query, known), parse_percent(metric.tolerance) if metric.tolerance else TOLERANCE
+    if metric.worse and not any(name in _OF_ONE_VERSION for _, name, _ in _pieces(text)):
+        raise MetricMisconfigured(
+            f"worse compares two versions, and the query has no variable that tells them apart ({', '.join(_OF_ONE_VERSION)})",
+            text,
+        )
+    return LimitQuery(metric.name, text, least, most, metric.failure_limit or 0, metric.worse, tolerance)
 
 
 def _arguments(metric: Metric, template: MetricTemplate) -> dict[str, str]:
