@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -88,7 +89,16 @@ def open_shop(
     follow.phase(NAME, space, "Stable")
     load = follow.Load(space, shop.host(NAME, space), rate, seconds)
     load.start()
+    # A service has had traffic for longer than one scrape when it ships. Else its first scrape tells nothing.
+    kubectl.until("Prometheus has scraped the shop", lambda: scraped(space), 30)
     return load
+
+
+def scraped(space: str) -> bool:
+    """Prometheus has counters of this shop."""
+    question = urllib.parse.urlencode({"query": f'traefik_service_requests_total{{service=~".+-svc-{space}-.+"}}'})
+    prometheus = "/api/v1/namespaces/monitoring/services/prometheus:9090/proxy"
+    return bool(json.loads(kubectl.run("get", "--raw", f"{prometheus}/api/v1/query?{question}"))["data"]["result"])
 
 
 def shipped(space: str, replicas: int = 3, timeout: float = 150, **env: str) -> Object:
