@@ -46,6 +46,8 @@ class Test:
 
     tally: Tally
     rises: Rises = field(default_factory=lambda: Rises({}))
+    #: How old the counters may be that `rises` goes on from.
+    read_at: datetime | None = None
 
 
 @dataclass
@@ -208,7 +210,8 @@ async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, met
             found = replace(found, sentence=f"{found.sentence}; asked: {asked}")
         return replace(found, verdict=verdict or found.verdict, tally=test.tally, source=metric.source)
 
-    if around.warm_at is not None and snapshot.at < around.warm_at:
+    before, test.read_at = test.read_at or test.tally.as_of, min(snapshot.sampled.values(), default=snapshot.at)
+    if around.warm_at is not None and (before is None or before < around.warm_at):  # some of it is from cold pods
         test.tally = test.tally.model_copy(update={"as_of": snapshot.at})
         return finding("Wait")
     judged = Counts(rises["bad"], rises["total"])

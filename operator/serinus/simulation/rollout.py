@@ -69,6 +69,8 @@ class _Test:
     check: Check
     traffic: Traffic
     tally: Tally = field(default_factory=sequential.begun)
+    #: When the counters were scraped that the next look goes on from.
+    read_at: float = 0.0
 
 
 class Rollout:
@@ -156,7 +158,8 @@ class Rollout:
     def _judge(self, test: _Test) -> Finding:
         judged, beside = test.traffic.read(self._now)
         check = test.check
-        if self._now < self._warm_at:
+        before, test.read_at = test.read_at, test.traffic.scraped_at(self._now)
+        if self._warm_up and before < self._warm_at:
             return replace(sequential.judge(check.name, check.rule, test.tally), verdict="Wait")
         alone = self._release.status.weight == 100 or not check.compared
         moment = START + timedelta(seconds=self._now)

@@ -73,8 +73,12 @@ class Traffic:
         """The first scrape after `now`."""
         return self.phase + (math.floor((now - self.phase) / self.load.scrape) + 1) * self.load.scrape
 
+    def scraped_at(self, now: float) -> float:
+        """The newest scrape at `now`."""
+        return self.next_scrape(now) - self.load.scrape
+
     def _to_scrape(self, now: float) -> None:
-        newest = self.next_scrape(now) - self.load.scrape
+        newest = self.scraped_at(now)
         if newest > self._at:
             self._count(newest - self._at)
             self._at = newest
