@@ -1,4 +1,5 @@
-"""`make bench-grouping`: 1,000 Canaries that look once a second at a real Prometheus, asked one by one and asked together.
+"""`make bench-grouping`: 1,000 Canaries that look once a second at a real Prometheus, asked one by one and together;
+and as the operator does it: together, after each scrape.
 
 The looks are the controller's own (serinus.controller.looks), without an API server. Prometheus runs here, on loopback, and
 scrapes one page with the counters of all of them. Prints a table and keeps it in bench-results/; ends by itself.
@@ -28,7 +29,7 @@ from e2e import kubectl
 from e2e.cluster import gotools
 
 from serinus.api.canary import Canary
-from serinus.controller.looks import Looks, look
+from serinus.controller.looks import Looks, look, pause
 from serinus.controller.sources import Around, Sources
 from serinus.kube import Kube
 from serinus.metrics.prometheus import Prometheus
@@ -168,8 +169,11 @@ class Phase:
     late: list[float] = field(default_factory=list)
 
 
-async def looking(provider: Provider, count: int, phase: Phase, url: str) -> None:
-    """All Canaries look once a second: a warm-up, in which each asks what was at its beginning, and the time that counts."""
+async def looking(provider: Provider, count: int, phase: Phase, url: str, timed: bool) -> None:
+    """All Canaries look once a second, or as their looks are `timed` to scrapes.
+
+    There is a warm-up, in which each asks what was at its beginning, and the time that counts.
+    """
     sources, counted = Sources(provider), False
 
     async def one(i: int) -> None:
@@ -178,13 +182,14 @@ async def looking(provider: Provider, count: int, phase: Phase, url: str) -> Non
         made, until = canary(i), time.monotonic() + 2 * phase.seconds
         await asyncio.sleep(i / count)
         while (began := time.monotonic()) < until:
-            verdict = await look(looks, Nowhere(), sources, made, datetime.now(UTC))
+            now = datetime.now(UTC)
+            verdict = await look(looks, Nowhere(), sources, made, now)
             took = time.monotonic() - began
             if counted:
                 phase.looks += 1
                 phase.late.append(took)
                 phase.errors += any(finding.verdict == "Error" for finding in verdict.findings)
-            await asyncio.sleep(max(0.05, 1 - took))
+            await asyncio.sleep(max(0.05, (pause(looks, made, now, 1.0) if timed else 1.0) - took))
 
     tasks = [asyncio.create_task(one(i)) for i in range(count)]
     await asyncio.sleep(phase.seconds)
@@ -216,15 +221,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     asked = parser.parse_args()
     lines = [
-        f"{asked.canaries} Canaries with two checks each, a look a second:",
+        f"{asked.canaries} Canaries with two checks each, a look a second; a scrape every 5 s:",
         "",
         "| asked | looks/s | with an error | queries/s | CPU | CPU a look | CPU of Prometheus | median look |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     with prometheus(asked.canaries) as url:
-        for name, provider in (("one by one", Prometheus(url)), ("together", Together(Prometheus(url)))):
+        for name, provider, timed in (
+            ("one by one", Prometheus(url), False),
+            ("together", Together(Prometheus(url)), False),
+            ("together, after each scrape", Together(Prometheus(url)), True),
+        ):
             phase = Phase(name, asked.seconds)
-            asyncio.run(looking(provider, asked.canaries, phase, url))
+            asyncio.run(looking(provider, asked.canaries, phase, url, timed))
             lines.append(row(phase))
     text = "\n".join(lines)
     print(text)
