@@ -160,7 +160,8 @@ def test_a_healthy_version_would_not(tmp_path: Path) -> None:
     with remembering(healthy) as (memory, url):
         said = replayed(manifests(tmp_path, CANARY, TEMPLATE), url, *PERIOD, code=0)
     assert "would not have been rolled back: after 12 looks, at 10:01:00 UTC, it was undecided." in said
-    assert sorted(memory.asked) == [float(second) for second in range(0, 61, 5)], "each moment once"
+    asked = [-60.0, *(float(second) for second in range(0, 61, 5))]
+    assert sorted(memory.asked) == asked, "each moment once, and whether a target was there before"
 
 
 def test_all_looks_as_json(tmp_path: Path) -> None:

@@ -32,16 +32,16 @@ RULE = Rule(harm=0.01)
 RULES = [RULE, Rule(harm=0.01, independent=True)]
 
 
-def looked(*looks: tuple[Counts, Counts | None], rule: Rule = RULE) -> Tally:
-    tally = begun()
+def looked(*looks: tuple[Counts, Counts | None], rule: Rule = RULE, tally: Tally | None = None, weight: int = 0) -> Tally:
+    tally = tally or begun()
     for judged, beside in looks:
-        tally = look(rule, tally, judged, beside)
+        tally = look(rule, tally, judged, beside, weight=weight)
     return tally
 
 
 def test_the_bets_are_a_prior() -> None:
     assert sum(PRIOR) == pytest.approx(1)
-    assert all(0 < stake < 1 for stake in STAKES)
+    assert all(0 <= stake < 1 for stake in STAKES)
     assert evidence(begun()) == pytest.approx(0)
 
 
@@ -227,16 +227,53 @@ def test_clumps_of_the_other_version_ask_for_more_before_a_version_is_called_hea
     assert health(0.01, even) > health(0.01, clumped) > 0
 
 
+@pytest.mark.parametrize("rule", RULES, ids=["by look", "independent"])
+@given(looks=some_looks, judged=counts, beside=counts)
+def test_wealth_that_is_dealt_out_anew_is_neither_more_nor_less(
+    rule: Rule, looks: list[tuple[Counts, Counts]], judged: int, beside: int
+) -> None:
+    before = looked(*looks, rule=rule, weight=5)
+    after = look(rule, before, Counts(0, judged), Counts(0, beside), weight=25)
+    assert evidence(after) == pytest.approx(evidence(before), abs=1e-9)
+    assert (after.weight, after.recent) == (25, [0.0, judged])
+
+
+@pytest.mark.parametrize(("before", "after"), [(50_000, 5), (50_000, 50), (2_000_000, 5)])
+def test_a_fault_that_begins_late_is_seen_in_few_looks(before: int, after: int) -> None:
+    """At once with more traffic or in the middle of a step, however long all was well."""
+    good, bad = (Counts(0, 25), Counts(1, 475)), (Counts(8, 25), Counts(1, 475))
+    tally = looked(*[good] * (before // 25), weight=5)
+    assert judge("x", RULE, tally).verdict == "Pass"
+    tally = looked(bad, tally=tally, weight=after)
+    assert after == 5 or judge("x", RULE, tally).verdict != "Pass", "what went well at 5 % says nothing about 50 %"
+    looks = 1
+    while judge("x", RULE, tally).verdict != "Fail":
+        tally, looks = looked(bad, tally=tally, weight=after), looks + 1
+    assert looks <= 12
+
+
+def test_a_version_that_nobody_can_be_compared_with_any_more_is_doubted() -> None:
+    tally = looked(*[(Counts(0, 50), Counts(0, 50))] * 4)
+    found = judge("x", RULE, looked((Counts(40, 50), Counts(0, 0)), tally=tally))
+    assert (found.verdict, found.doubt) == ("Wait", True)
+    assert "50 of them wait for a request of the serving version" in found.sentence
+
+
+def test_how_errors_clump_is_not_forgotten_where_nothing_is_compared() -> None:
+    clumped = looked(*[(Counts(0, 20), Counts(0, 200))] * 19, (Counts(0, 20), Counts(40, 200)))
+    assert dispersion(looked(*[(Counts(0, 20), None)] * 300, tally=clumped)) == pytest.approx(dispersion(clumped))
+
+
 def test_sentences() -> None:
     assert judge("errors", RULE, begun()).sentence == "errors: no requests yet (harm limit 1 %)"
     tally = looked((Counts(8, 25), Counts(1, 475)), (Counts(9, 25), Counts(0, 475)), (Counts(9, 25), Counts(0, 475)))
     assert judge("errors", RULE, tally).sentence == (
         "errors 35 % of 75 requests, the serving version 0.07 % of 1425; "
-        "3166 to 1 that it is worse, 100 to 1 needed (harm limit 1 %)"
+        "3228 to 1 that it is worse, 100 to 1 needed (harm limit 1 %)"
     )
     alone = looked((Counts(1, 1), None))
     assert judge("errors", RULE, alone).sentence == (
-        "errors 100 % of 1 request, not enough evidence yet: 64.38 to 1 that it is worse, 100 to 1 needed (harm limit 1 %)"
+        "errors 100 % of 1 request, not enough evidence yet: 64.85 to 1 that it is worse, 100 to 1 needed (harm limit 1 %)"
     )
     lonely = judge("errors", RULE, looked((Counts(1, 5), Counts(0, 0))))
     assert (lonely.verdict, lonely.sentence) == (

@@ -39,15 +39,16 @@ def looks(draw: st.DrawFn) -> list[tuple[int, int, int, int]]:
 def test_many_releases_at_once_are_judged_as_the_product_judges_one(
     rule: Rule, releases: list[list[tuple[int, int, int, int]]], alone_from: int
 ) -> None:
+    rule = replace(rule, harm=max(rule.harm, 0.05))  # wealth is dealt out anew after 1000 requests
     tests, tallies = Bets(rule, len(releases)), [begun() for _ in releases]
     for number, row in enumerate(zip(*releases, strict=True)):
-        alone = number >= alone_from
+        alone, weight = number >= alone_from, (5, 25, 25, 25)[number // 3]
         columns = np.array(row, float).T
-        tests.look(*(columns[:2] if alone else columns))
+        tests.look(*(columns[:2] if alone else columns), weight=weight)
         fails = tests.fails()
         for i, (bad, total, beside_bad, beside_total) in enumerate(row):
             beside = None if alone else Counts(beside_bad, beside_total)
-            tallies[i] = look(rule, tallies[i], Counts(bad, total), beside)
+            tallies[i] = look(rule, tallies[i], Counts(bad, total), beside, weight=weight)
             assert tests.log_wealth[:, i] == pytest.approx(tallies[i].log_wealth, rel=1e-9, abs=1e-9)
             assert tests.evidence[i] == pytest.approx(evidence(tallies[i]), rel=1e-9, abs=1e-9)
             assert list(tests.pending[:, i]) == tallies[i].pending
@@ -67,7 +68,7 @@ def test_drawn_releases_alarm_at_the_very_look_the_product_fails_them(world: Wor
         tally, failed = begun(), float("inf")
         for number in range(1, 120 // seconds + 1):
             mine = [int(side[(number - 1) * seconds : number * seconds, i].sum()) for side in counted]
-            tally = look(rule, tally, Counts(*mine[:2]), Counts(*mine[2:]))
+            tally = look(rule, tally, Counts(*mine[:2]), Counts(*mine[2:]), weight=10)
             if judge("errors", rule, tally).verdict == "Fail":
                 failed = number * seconds
                 break

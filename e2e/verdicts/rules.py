@@ -20,6 +20,7 @@ from serinus.analysis.sequential import (
     RATIOS,
     SEVERE_REQUESTS,
     STAKES,
+    WINDOW,
     Rule,
 )
 
@@ -51,10 +52,20 @@ class Bets:
         self.counted = np.zeros((4, releases))
         self.pending = np.zeros((4, releases))
         self.severe = np.zeros(releases, bool)
+        #: The newest requests at this weight: bad, total. When wealth was dealt out anew, and how often.
+        self.recent = np.zeros((2, releases))
+        self.weight = 0
+        self.dealt_at = np.zeros(releases)
+        self.stretches = np.zeros(releases)
 
-    def look(self, bad: Array, total: Array, beside_bad: Array | None = None, beside_total: Array | None = None) -> None:
-        """One more look at each release; without the last two there is no version to compare with."""
+    def look(
+        self, bad: Array, total: Array, beside_bad: Array | None = None, beside_total: Array | None = None, weight: int = 0
+    ) -> None:
+        """One more look at each release; without the versions beside them there is none to compare with."""
         compared = beside_bad is not None
+        self._stretch(weight)
+        self.recent += (bad, total)
+        self.recent *= np.minimum(1, WINDOW / self.rule.harm / np.maximum(self.recent[1], 1e-300))
         for i, each in enumerate((bad, total, beside_bad, beside_total)):
             if each is not None:
                 self.counted[i] += each
@@ -74,6 +85,18 @@ class Bets:
             self.pending[:] = 0
         else:
             self.pending[:, whole] = 0
+
+    def _stretch(self, weight: int) -> None:
+        moved, self.weight = weight != self.weight, weight
+        due = np.flatnonzero(moved | (self.counted[1] - self.dealt_at >= WINDOW / self.rule.harm))
+        if moved:
+            self.recent[:] = 0
+        if due.size:
+            part = 1 / (self.stretches[due] + 3)
+            back = self.evidence[due] + np.log(part)
+            self.log_wealth[:, due] = np.logaddexp(self.log_wealth[:, due] + np.log1p(-part), back)
+            self.stretches[due] += 1
+            self.dealt_at[due] = self.counted[1, due]
 
     def _bet(self, at: Array, compared: bool) -> None:
         if not at.size:
@@ -115,7 +138,9 @@ class Bets:
         return self.worse() | (self.severe & self._harmful(*self.counted[:2]))
 
     def _harmful(self, bad: Array, total: Array) -> Array:
-        return (total > 0) & (bad / np.maximum(total, 1) >= self.rule.harm)
+        harm, (newest_bad, newest) = self.rule.harm, self.recent
+        lately = (newest > 0) & (newest_bad >= harm * newest + 3 * np.sqrt(harm * newest))
+        return np.asarray((total > 0) & ((bad / np.maximum(total, 1e-300) >= harm) | lately))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +183,7 @@ def bets(scene: Scene, rule: Rule) -> tuple[Array, Array]:
     tests, looks = Bets(rule, scene.releases), scene.counted.by_look(scene.look)
     alone, all_of_it = np.full(scene.releases, np.inf), np.full(scene.releases, np.inf)
     for number, look in enumerate(zip(*looks, strict=True), 1):
-        tests.look(*look)
+        tests.look(*look, weight=round(100 * scene.load.share))
         alone[tests.worse() & np.isinf(alone)] = number * scene.look
         if rule.severe is not None:
             all_of_it[tests.fails() & np.isinf(all_of_it)] = number * scene.look

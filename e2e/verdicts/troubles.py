@@ -134,12 +134,12 @@ def _outcome(case: Case, seeded: Callable[[str], Random], releases: int, alpha: 
     for share in SHARES:
         counted = case.draws(seeded(f"{case.trouble} {share}"), share, releases)
         scene = Scene.of(counted, Load(RATE, share, BASE, BASE), LOOK)
-        parts.append((_part(follow(case, counted, Rule(HARM, alpha))), _part(threshold(scene, 60, 60, 5))))
+        parts.append((_part(follow(case, counted, Rule(HARM, alpha), share)), _part(threshold(scene, 60, 60, 5))))
     serinus, threshold60 = zip(*parts, strict=True)
     return Outcome(case.trouble, case.remedy, serinus, threshold60)
 
 
-def follow(case: Case, counted: Counted, rule: Rule) -> Array:
+def follow(case: Case, counted: Counted, rule: Rule, share: float) -> Array:
     """Which releases are rolled back."""
     tests = Bets(rule, counted.bad.shape[1])
     failed = np.zeros(counted.bad.shape[1], bool)
@@ -147,7 +147,8 @@ def follow(case: Case, counted: Counted, rule: Rule) -> Array:
         now = number * LOOK
         if now - LOOK < case.warm:
             continue  # it would count from a moment on when a pod was cold
-        tests.look(*(look[:2] if case.alone or now > case.whole_from else look))
+        weight = 100 if now > case.whole_from else round(100 * share)
+        tests.look(*(look[:2] if case.alone or weight == 100 else look), weight=weight)
         failed |= tests.fails()
     return failed
 

@@ -7,7 +7,7 @@ a reset of all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 #: What tells one series from another: label and value, sorted.
 Labels = tuple[tuple[str, str], ...]
@@ -20,20 +20,21 @@ class Rises:
     """What the series of some queries counted, from one look to the next. Its memory is one number a series.
 
     - A series that is new began at zero, so its first value counts; but only where its source, or its page, is known to have
-      answered without it. Else a failed scrape may have hidden it, and its first value says nothing.
+      answered without it (`pages` that answered; a source of no pages is known by any series). Else a failed scrape may have
+      hidden it, and its first value says nothing.
     - A drop is a counter that began anew at zero.
     - A series that is gone counts nothing. When it returns, the value it had is gone on from: the scrape had failed. It is
       kept for as long as the test lasts.
     """
 
-    def __init__(self, before: Mapping[str, Mapping[Labels, float]]) -> None:
+    def __init__(self, before: Mapping[str, Mapping[Labels, float]], pages: Collection[str] = ()) -> None:
         self._known = {query: dict(series) for query, series in before.items()}
-        self._answered = _pages(before)
+        self._answered = _pages(before) | set(pages)
 
-    def since(self, now: Mapping[str, Mapping[Labels, float]]) -> dict[str, float]:
+    def since(self, now: Mapping[str, Mapping[Labels, float]], pages: Collection[str] = ()) -> dict[str, float]:
         """How much each query's series rose since the look before. Never negative."""
         rises = {query: self._rise(self._known.setdefault(query, {}), series) for query, series in now.items()}
-        self._answered |= _pages(now)
+        self._answered |= _pages(now) | set(pages)
         return rises
 
     def _rise(self, known: dict[Labels, float], series: Mapping[Labels, float]) -> float:
@@ -45,6 +46,24 @@ class Rises:
             rise += value - before if value >= before else value
             known[labels] = value
         return rise
+
+
+def uncovered(
+    found: Mapping[str, Mapping[Labels, float]], earlier: Mapping[str, Mapping[Labels, float]]
+) -> dict[str, dict[Labels, float]]:
+    """`found`, and the series that were there `earlier` of targets that have none in it: their last scrape had failed.
+
+    Without this such a target's whole past would count as soon as it answers again.
+    """
+    there = {_target(labels) for series in found.values() for labels in series}
+    return {
+        query: {labels: value for labels, value in earlier.get(query, {}).items() if _target(labels) not in there} | dict(series)
+        for query, series in found.items()
+    }
+
+
+def _target(labels: Labels) -> str:
+    return next((value for label, value in labels if label == "instance"), "")
 
 
 def _pages(series: Mapping[str, Mapping[Labels, float]]) -> set[str]:

@@ -43,7 +43,7 @@ def pair(check: PairedCheck, tally: Tally, judged: float, serving: float, at: da
     return sequential.look(check.rule, tally, Counts(lost, 1.0), Counts(1.0 - lost, 1.0), at)
 
 
-def judge_pairs(check: PairedCheck, tally: Tally, within: Finding) -> Finding:
+def judge_pairs(check: PairedCheck, tally: Tally, within: Finding, alone: bool = False) -> Finding:
     """What the pairs add to `within`, the finding of a number that is within its limits."""
     worse, needed = sequential.evidence(tally), -math.log(check.alpha)
     how = f"{check.worse} than the serving version's by more than {percent(check.tolerance)}"
@@ -58,6 +58,6 @@ def judge_pairs(check: PairedCheck, tally: Tally, within: Finding) -> Finding:
     if mostly and worse >= needed:
         return replace(finding, verdict="Fail")
     doubt = mostly and worse >= math.log(sequential.DOUBT)
-    if within.verdict == "Pass" and (doubt or tally.total < FEWEST):
+    if within.verdict == "Pass" and (doubt or (tally.total < FEWEST and not alone)):
         return replace(finding, verdict="Wait", doubt=doubt)
     return finding

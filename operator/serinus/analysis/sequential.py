@@ -7,11 +7,12 @@ events, has mean at most w and lies in [0, 1], and a bet on it is fair or worse:
 
     K = sum_j prior_j * prod_looks (1 + (f_j / w) (s - w))
 
-K is a non-negative supermartingale that begins at 1: the chance that it *ever* reaches 1/alpha is at most alpha, however
-often one looks, and also where w changes from look to look (Ville 1939). Bets on bounded means: Waudby-Smith and Ramdas,
-"Estimating means of bounded random variables by betting" (2023). Two variants have the same K: without a version beside it
-the judged version's own rate is bet on against `harm`; and who knows that errors are independent may have each count as
-evidence (a mixture likelihood over rate ratios: Wald 1945; Lindon, Sanden and Shirikian 2022).
+with wealth dealt out anew between the bets now and then (`_stretch`). K is a non-negative supermartingale that begins at 1: the
+chance that it *ever* reaches 1/alpha is at most alpha, however often one looks, and also where w changes from look to look
+(Ville 1939). Bets on bounded means: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting" (2023).
+Two variants have the same K: without a version beside it the judged version's own rate is bet on against `harm`; and who knows
+that errors are independent may have each count as evidence (a mixture likelihood over rate ratios: Wald 1945; Lindon, Sanden
+and Shirikian 2022).
 
 Where it is true, and where it is not: docs/analysis.md.
 """
@@ -19,6 +20,7 @@ Where it is true, and where it is not: docs/analysis.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -39,12 +41,15 @@ DOUBT = 3
 FEWEST = 2
 #: A look with fewer requests of the judged version is never severe.
 SEVERE_REQUESTS = 20
+#: The newest requests are so many that this many bad ones would be just `harm`.
+WINDOW = 50
 
 #: How much of its wealth each bet stakes, and the prior of each. The last bets nearly all: two looks can convince.
-STAKES = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.97)
-PRIOR = (0.08, 0.08, 0.1, 0.12, 0.16, 0.2, 0.26)
+#: The first keeps its own, so that a long time without harm does not cost everything.
+STAKES = (0.0, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.97)
+PRIOR = (0.02, 0.07, 0.07, 0.09, 0.12, 0.16, 0.2, 0.27)
 #: The variant for independent errors: how many times the rate beside it the judged version's might be.
-RATIOS = (1.5, 2.0, 4.0, 8.0, 20.0, 60.0, 300.0)
+RATIOS = (1.0, 1.5, 2.0, 4.0, 8.0, 20.0, 60.0, 300.0)
 #: Its rates above `harm` where there is nothing to compare with go up to this one.
 _WORST = 0.99
 #: Rates that a healthy version might have, as parts of `harm`. The last is "no bad events at all".
@@ -85,13 +90,15 @@ def begun(of: str = "", at: datetime | None = None) -> Tally:
     return Tally(of=of, as_of=at, log_wealth=[0.0] * len(PRIOR))
 
 
-def look(rule: Rule, tally: Tally, judged: Counts, beside: Counts | None, at: datetime | None = None) -> Tally:
+def look(rule: Rule, tally: Tally, judged: Counts, beside: Counts | None, at: datetime | None = None, weight: int = 0) -> Tally:
     """The test after one more look.
 
-    `judged` and `beside` are what was counted since the look before, up to `at`. `beside` None: there is no version to
-    compare with. A look without bad events changes no wealth. A look in which one of the two had no requests, or more bad
-    events than requests (two scrapes of one pod, half each), is added to the next: when it ends depends on no verdict.
+    `judged` and `beside` are what was counted since the look before, up to `at`, with the judged version at `weight` percent.
+    `beside` None: there is no version to compare with. A look without bad events changes no wealth. A look in which one of the
+    two had no requests, or more bad events than requests (two scrapes of one pod, half each), is added to the next: when it
+    ends depends on no verdict.
     """
+    tally = _stretch(rule, tally, weight)
     compared = beside is not None
     other = beside or Counts(0.0, 0.0)
     waiting = [before + now for before, now in zip(tally.pending, (*judged, *other), strict=True)]
@@ -103,6 +110,7 @@ def look(rule: Rule, tally: Tally, judged: Counts, beside: Counts | None, at: da
         "beside_bad": tally.beside_bad + other.bad,
         "beside_total": tally.beside_total + other.total,
         "pending": waiting,
+        "recent": _recent(rule, tally, judged),
         "fault_began": tally.fault_began or (at if judged.bad > 0 else None),
     }
     if not (_whole(bad, total) and (not compared or _whole(beside_bad, beside_total))):
@@ -118,6 +126,7 @@ def look(rule: Rule, tally: Tally, judged: Counts, beside: Counts | None, at: da
         | {
             "pending": [0.0] * 4,
             "looks": tally.looks + 1,
+            "compared": tally.compared + compared,
             "log_wealth": [wealth + gain for wealth, gain in zip(tally.log_wealth, gains, strict=True)],
             "spread": tally.spread + spread,
             "severe": tally.severe or _severe(rule, Counts(bad, total), Counts(beside_bad, beside_total)),
@@ -149,29 +158,37 @@ def judge(name: str, rule: Rule, tally: Tally, other: str = "the serving version
     if not tally.looks and tally.pending[1]:
         return finding("NoData", f": no requests of {other} to compare with")
     worse, needed = evidence(tally), -math.log(rule.alpha)
-    if rate >= rule.harm and tally.severe:
+    harmful = rate >= rule.harm or _lately(rule.harm, tally)
+    if harmful and tally.severe:
         return finding("Fail", "; most of one look's requests failed")
-    if rate >= rule.harm and worse >= needed and tally.bad >= FEWEST:
+    if harmful and worse >= needed and tally.bad >= FEWEST:
         return finding("Fail", f"; {odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed")
     if health(rule.harm, tally) >= -math.log(ALPHA_HEALTHY):
         return finding("Pass", "; worse, and below harm" if worse >= needed else "")
-    waits = finding("Wait", f", not enough evidence yet: {odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed")
-    return replace(waits, doubt=rate >= rule.harm and worse >= math.log(DOUBT))
+    bad, total, _, beside_total = tally.pending
+    unanswered = bad >= FEWEST and bad >= rule.harm * total and not beside_total
+    more = f"; {number(total)} of them wait for a request of {other} to be compared with" if unanswered else ""
+    odds_so_far = f"{odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed"
+    waits = finding("Wait", f", not enough evidence yet: {odds_so_far}{more}")
+    return replace(waits, doubt=unanswered or (harmful and worse >= math.log(DOUBT)))
 
 
 def evidence(tally: Tally) -> float:
-    """ln K of "worse than what it is compared with"."""
+    """ln K of "worse than what it is compared with". 0 for what another form of this test has left."""
+    if len(tally.log_wealth) != len(PRIOR):
+        return 0.0
     return _mixed(tally.log_wealth, _LN_PRIOR)
 
 
 def health(harm: float, tally: Tally) -> float:
-    """ln K of "the rate is below harm" against "it is at least harm".
+    """ln K of "the rate is below harm" against "it is at least harm", by the newest requests at this weight.
 
-    A likelihood, so it takes events for independent; the counts are divided by how much the other version's errors clump
-    (Pearson's dispersion over its looks), because clumps make long clean runs common.
+    What went well at 5 % says little about 50 %, and what went well yesterday little about now. A likelihood, so it takes
+    events for independent; the counts are divided by how much the other version's errors clump (Pearson's dispersion over its
+    looks), because clumps make long clean runs common.
     """
-    clump = dispersion(tally)
-    bad, good = tally.bad / clump, max(0.0, tally.total - tally.bad) / clump
+    clump, (newest_bad, newest) = dispersion(tally), tally.recent
+    bad, good = newest_bad / clump, max(0.0, newest - newest_bad) / clump
     logs = [bad * up + good * down for up, down in _healthy(harm)]
     return _mixed(logs, (-math.log(len(_HEALTHY)),) * len(_HEALTHY))
 
@@ -179,9 +196,45 @@ def health(harm: float, tally: Tally) -> float:
 def dispersion(tally: Tally) -> float:
     """Variance of the other version's bad events per look, by what independent ones would have. At least 1."""
     bad, total = tally.beside_bad - tally.pending[2], tally.beside_total - tally.pending[3]
-    if tally.looks < 2 or bad <= 0 or total <= 0:
+    if tally.compared < 2 or bad <= 0 or total <= 0:
         return 1.0
-    return max(1.0, (tally.spread * total / bad - bad) / (tally.looks - 1))
+    return max(1.0, (tally.spread * total / bad - bad) / (tally.compared - 1))
+
+
+def _stretch(rule: Rule, tally: Tally, weight: int) -> Tally:
+    """The test at the beginning of a look. At another weight, or after many requests, wealth is dealt out anew.
+
+    All bets together have what they had, so K stays a supermartingale; but those that lost what they had while all was well get
+    a part of it back, and see a fault that begins late. A fixed share (Herbster and Warmuth, 1998) that gets smaller, so that
+    what a good release keeps falls slowly.
+    """
+    moved = weight != tally.weight
+    if not moved and tally.total - tally.dealt_at < WINDOW / rule.harm:
+        return tally
+    part = 1 / (tally.stretches + 3)
+    back = evidence(tally) + math.log(part)
+    return tally.model_copy(
+        update={
+            "weight": weight,
+            "stretches": tally.stretches + 1,
+            "dealt_at": tally.total,
+            "recent": [0.0, 0.0] if moved else tally.recent,
+            "log_wealth": [_mixed([wealth + math.log1p(-part), back], (0.0, 0.0)) for wealth in tally.log_wealth],
+        }
+    )
+
+
+def _recent(rule: Rule, tally: Tally, judged: Counts) -> list[float]:
+    """The judged version's newest requests at this weight, the older ones faded: bad, total."""
+    bad, total = (known + now for known, now in zip(tally.recent, judged, strict=True))
+    fade = min(1.0, WINDOW / rule.harm / total) if total > 0 else 1.0
+    return [fade * bad, fade * total]
+
+
+def _lately(harm: float, tally: Tally) -> bool:
+    """More of the newest requests are bad than chance explains at a rate of `harm`, whatever the release began with."""
+    bad, total = tally.recent
+    return bad >= harm * total + 3 * math.sqrt(harm * total) > 0
 
 
 def _whole(bad: float, total: float) -> bool:
@@ -239,7 +292,7 @@ def _wrong(rule: Rule, tally: Tally) -> str:
 
 
 def odds(log: float) -> str:
-    """From ln of them: ``208.9 to 1``."""
+    """From ln of them: ``212.1 to 1``."""
     return f"{number(math.exp(log))} to 1" if log < math.log(1e6) else "over a million to 1"
 
 
@@ -261,7 +314,7 @@ def _healthy(harm: float) -> tuple[tuple[float, float], ...]:
     return tuple(_log_rates(part * harm, harm) for part in _HEALTHY)
 
 
-def _mixed(logs: list[float], priors: tuple[float, ...]) -> float:
+def _mixed(logs: Sequence[float], priors: Sequence[float]) -> float:
     """ln of the mixture; never overflows."""
     terms = [log + prior for log, prior in zip(logs, priors, strict=True)]
     top = max(terms)

@@ -101,8 +101,17 @@ class Tally(Model):
     beside_total: Annotated[float, Field(description="All its events.")] = 0
     #: Of these, what no look has judged yet, because one of the two versions had no requests: bad, total, and beside.
     pending: Annotated[list[float], Field(max_length=4)] = Field(default_factory=lambda: [0.0] * 4)
+    #: The judged version's newest at this weight, the older ones faded: bad, total.
+    recent: Annotated[list[float], Field(max_length=2)] = Field(default_factory=lambda: [0.0] * 2)
+    weight: Annotated[int, Field(description="The canary's share at the last look, in percent.")] = 0
+    #: How often wealth was dealt out anew.
+    stretches: int = 0
+    #: The total at which it was so the last time.
+    dealt_at: float = 0
     #: Looks in which both had requests.
     looks: int = 0
+    #: Those of them in which there was a version to compare with.
+    compared: int = 0
     #: ln of the wealth of each bet.
     log_wealth: Annotated[list[float], Field(max_length=16)] = Field(default_factory=list)
     #: Sum of bad squared by total over the looks at the other version: how much its errors clump.

@@ -152,7 +152,7 @@ async def _looks(manifests: Manifests, url: str, when: Period, exporter: str | N
     try:
         for number, now in enumerate(moments):
             source.number = number
-            looks.around = Around(when.alone is not None and now >= when.alone, warm_at, exporter)
+            looks.around = Around(when.alone is not None and now >= when.alone, warm_at=warm_at, exporter=exporter)
             seen.append(Look(now, await look(looks, Templates(manifests), sources, canary, now)))
             if seen[-1].verdict.kind == "Fail":
                 break

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from rich.console import Console
 
 from serinus.analysis.finding import number, percent
-from serinus.analysis.sequential import evidence, tolerated
+from serinus.analysis.sequential import evidence, odds, tolerated
 from serinus.api.base import OWNED_LABEL, short_name
 from serinus.api.canary import Canary
-from serinus.api.release import Evidence, Release, Tally, Times
+from serinus.api.release import Evidence, Release, Times
 from serinus.kube import CANARIES, RELEASES, KubeError, connect
 
 #: What each moment of a release is called.
@@ -126,16 +125,11 @@ def _check(seen: Evidence, needed: str) -> Iterator[str]:
     yield f"    this version     {_rate(tally.bad, tally.total)}"
     if tally.beside_total:
         yield f"    the one beside   {_rate(tally.beside_bad, tally.beside_total)}"
-    yield f"    {_odds(tally)} that it is worse{needed}; {tally.looks} look{'s' if tally.looks != 1 else ''}"
+    yield f"    {odds(evidence(tally))} that it is worse{needed}; {tally.looks} look{'s' if tally.looks != 1 else ''}"
 
 
 def _rate(bad: float, total: float) -> str:
     return f"{number(bad)} bad of {number(total)} requests: {percent(min(1.0, bad / total))}"
-
-
-def _odds(tally: Tally) -> str:
-    log = evidence(tally) if tally.log_wealth else 0.0
-    return f"{number(math.exp(log))} to 1" if log < math.log(1e6) else "over a million to 1"
 
 
 def _next(release: Release, canary: Canary | None) -> Iterator[str]:

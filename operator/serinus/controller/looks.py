@@ -13,12 +13,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from serinus.analysis import sequential
-from serinus.analysis.counters import Rises
-from serinus.analysis.finding import Finding, Says, error
+from serinus.analysis.counters import Rises, uncovered
+from serinus.analysis.finding import Finding, error
 from serinus.analysis.limits import LimitCheck, judge_limit
 from serinus.analysis.paired import PairedCheck, judge_pairs, pair
 from serinus.analysis.sequential import Counts
@@ -39,6 +39,13 @@ log = logging.getLogger("serinus.looks")
 
 Side = Literal["canary", "serving"]
 
+#: Seconds for which a MetricTemplate is not read again.
+TEMPLATE = 10.0
+#: A target that no scrape of the last minute reached at a test's beginning is one whose past is not known.
+HIDDEN = timedelta(minutes=1)
+#: Two replicas of Prometheus scrape at moments of their own: so far apart at least, and at most.
+SAME, LAGGING = timedelta(seconds=0.2), timedelta(minutes=5)
+
 
 @dataclass
 class Test:
@@ -48,6 +55,8 @@ class Test:
     rises: Rises = field(default_factory=lambda: Rises({}))
     #: How old the counters may be that `rises` goes on from.
     read_at: datetime | None = None
+    #: Each target's newest sample.
+    newest: dict[str, datetime] = field(default_factory=dict)
 
 
 @dataclass
@@ -70,8 +79,8 @@ class Looks:
     task: asyncio.Task[None] | None = None
     failures: dict[str, int] = field(default_factory=dict)
     silent_since: dict[str, float] = field(default_factory=dict)
-    #: Checks that need no template, by name and exporter; and what is asked for each. The same at every look.
-    resolved: dict[tuple[str, str | None], ResolvedCheck] = field(default_factory=dict)
+    #: Checks by name and exporter, and until when (of the process' clock) they are as they were; and what is asked for each.
+    resolved: dict[tuple[str, str | None], tuple[ResolvedCheck, float]] = field(default_factory=dict)
     queries: dict[RatioQuery, dict[str, str]] = field(default_factory=dict)
     #: When samples were taken that the newest look saw, by check; one that does not know is not there.
     sampled: dict[str, Mapping[str, datetime]] = field(default_factory=dict)
@@ -115,6 +124,8 @@ async def _look_on(looks: Looks, kube: Kube, sources: Sources, canary: Canary, s
                 looks.verdict = await look(looks, kube, sources, canary, now)
         except Exception as failure:  # a look that fails is no evidence; the next one comes
             log.exception("look at %s failed", looks.release)
+            known = looks.verdict.findings if looks.verdict else ()
+            looks.verdict = Verdict("NoData", f"a look failed ({type(failure).__name__}: {failure}): holding", known)
             telemetry.errors.labels(type(failure).__name__).inc()
         seen()
         await asyncio.sleep(max(0.05, pause(looks, canary, now, interval) - (time.monotonic() - began)))
@@ -158,7 +169,10 @@ async def _ask(
         return await _count(looks, kube, sources, canary, metric, check)
     except (MetricError, KubeError) as failure:
         known = looks.tests.get(metric.name)
-        return replace(error(metric.name, str(failure)), tally=known.tally if known else _recorded(looks, metric.name))
+        tally = known.tally if known else _recorded(looks, metric.name)
+        found = replace(error(metric.name, str(failure)), tally=tally)
+        # What was counted so far stays: one question without an answer does not undo it.
+        return found if tally is None or metric.worse else replace(found, bad=tally.bad, total=tally.total)
 
 
 async def _number(looks: Looks, sources: Sources, canary: Canary, check: LimitQuery, now: datetime) -> Finding:
@@ -170,18 +184,15 @@ async def _number(looks: Looks, sources: Sources, canary: Canary, check: LimitQu
     if check.worse is None or finding.verdict not in ("Pass", "Wait") or value is None:
         return finding
     paired = PairedCheck(check.worse, check.tolerance, sequential.tolerated(canary.spec.analysis, 0.5).alpha)
-    of = _about(looks, query, check.tolerance)
-    test = looks.tests.get(check.name)
-    if test is None:
-        known = _recorded(looks, check.name)
-        tally = known if known is not None and known.of == of else sequential.begun(of, looks.start)
-        test = looks.tests[check.name] = Test(tally)
+    test = looks.tests[check.name] = _test(looks, check.name, _about(looks, query, check.worse, check.tolerance))[0]
     apart = parse_duration(canary.spec.analysis.metrics_delay)
     if not looks.around.alone and now >= (test.tally.as_of or now) + apart:
         other = await sources.prometheus.value(render(check.query, _variables(looks, canary, _other(looks.side))), now)
-        if other is not None and math.isfinite(other) and math.isfinite(value):
-            test.tally = pair(paired, test.tally, value, other, now)
-    return judge_pairs(paired, test.tally, finding)
+        if other is None or not math.isfinite(other) or not math.isfinite(value):
+            lacks = f"{finding.sentence}; no number of the {_other(looks.side)} version to compare with"
+            return replace(finding, verdict="NoData", sentence=lacks, tally=test.tally)
+        test.tally = pair(paired, test.tally, value, other, now)
+    return judge_pairs(paired, test.tally, finding, looks.around.alone)
 
 
 async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, metric: Metric, check: RatioQuery) -> Finding:
@@ -190,34 +201,64 @@ async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, met
     queries = _queries(looks, canary, check)
     snapshot = await sources.counters(kube, canary, metric, around, queries)
     looks.sampled[metric.name] = snapshot.sampled
-    test = looks.tests.get(check.name)
-    if test is None:
-        of = _about(looks, metric.source, queries)
-        known = _recorded(looks, check.name)
-        tally = known if known is not None and known.of == of else sequential.begun(of, looks.start)
-        before = snapshot
+    test, fresh = _test(looks, check.name, _about(looks, metric.source, queries))
+    if fresh:
+        before, pages = snapshot.series, snapshot.pages
         if metric.source == "prometheus":
-            before = await sources.counters(kube, canary, metric, around, queries, tally.as_of or looks.start)
-        test = looks.tests[check.name] = Test(tally, Rises(before.series))
-    rises = test.rises.since(snapshot.series)
-    rule = sequential.tolerated(canary.spec.analysis, check.harm)
-    other = "the serving version" if looks.side == "canary" else "the canary"
-
-    def finding(verdict: Says | None = None) -> Finding:
-        found = sequential.judge(check.name, rule, test.tally, other)
-        if found.verdict == "Error":
-            asked = f"bad: {shown(queries['bad'])}, total: {shown(queries['total'])}"
-            found = replace(found, sentence=f"{found.sentence}; asked: {asked}")
-        return replace(found, verdict=verdict or found.verdict, tally=test.tally, source=metric.source)
-
-    before, test.read_at = test.read_at or test.tally.as_of, min(snapshot.sampled.values(), default=snapshot.at)
-    if around.warm_at is not None and (before is None or before < around.warm_at):  # some of it is from cold pods
+            since = test.tally.as_of or looks.start
+            found, earlier = await asyncio.gather(
+                sources.counters(kube, canary, metric, around, queries, since),
+                sources.counters(kube, canary, metric, around, queries, since - HIDDEN),
+            )
+            before = uncovered(found.series, earlier.series)
+        test.rises = Rises(before, pages)
+        looks.tests[check.name] = test
+    if _stale(test, snapshot.sampled):
+        return _judged(looks, canary, metric, check, test)
+    rises = test.rises.since(snapshot.series, snapshot.pages)
+    before_at, test.read_at = test.read_at or test.tally.as_of, min(snapshot.sampled.values(), default=snapshot.at)
+    if around.warm_at is not None and (before_at is None or before_at < around.warm_at):  # some of it is from cold pods
         test.tally = test.tally.model_copy(update={"as_of": snapshot.at})
-        return finding("Wait")
+        waits = _judged(looks, canary, metric, check, test)
+        warming = f"{waits.sentence}; pods warm up until {around.warm_at:%H:%M:%S}"
+        return replace(waits, verdict="Wait", doubt=True, sentence=warming)
     judged = Counts(rises["bad"], rises["total"])
     beside = None if around.alone or not compared else Counts(rises["servingBad"], rises["servingTotal"])
-    test.tally = sequential.look(rule, test.tally, judged, beside, snapshot.at)
-    return finding()
+    rule = sequential.tolerated(canary.spec.analysis, check.harm)
+    test.tally = sequential.look(rule, test.tally, judged, beside, snapshot.at, around.weight)
+    return _judged(looks, canary, metric, check, test)
+
+
+def _test(looks: Looks, name: str, of: str) -> tuple[Test, bool]:
+    """The test `of` something under this name, and whether it has to find out yet what it counts from.
+
+    It goes on from the record of another process. A template that was edited begins another.
+    """
+    test = looks.tests.get(name)
+    if test is not None and test.tally.of == of:
+        return test, False
+    known = _recorded(looks, name)
+    return Test(known if known is not None and known.of == of else sequential.begun(of, looks.start)), True
+
+
+def _judged(looks: Looks, canary: Canary, metric: Metric, check: RatioQuery, test: Test) -> Finding:
+    """What the test says now."""
+    rule = sequential.tolerated(canary.spec.analysis, check.harm)
+    found = sequential.judge(check.name, rule, test.tally, "the serving version" if looks.side == "canary" else "the canary")
+    if found.verdict == "Error":
+        queries = _queries(looks, canary, check)
+        asked = f"bad: {shown(queries['bad'])}, total: {shown(queries['total'])}"
+        found = replace(found, sentence=f"{found.sentence}; asked: {asked}")
+    return replace(found, tally=test.tally, source=metric.source)
+
+
+def _stale(test: Test, sampled: Mapping[str, datetime]) -> bool:
+    """Another replica of Prometheus answered, whose newest scrape is an older one: to go back to it would look like a reset."""
+    behind = [test.newest[target] - at for target, at in sampled.items() if target in test.newest]
+    if any(SAME < late < LAGGING for late in behind):
+        return True
+    test.newest = dict(sampled)
+    return False
 
 
 def _queries(looks: Looks, canary: Canary, check: RatioQuery) -> Mapping[str, str]:
@@ -237,7 +278,7 @@ def _other(side: Side) -> Side:
 
 def _about(looks: Looks, *asked: object) -> str:
     """Which version, beginning and question a test is of: the numbers of another are not gone on from."""
-    about = (looks.side, looks.start.isoformat(), *asked)
+    about = (looks.side, looks.start.isoformat(), len(sequential.PRIOR), *asked)
     return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
 
 
@@ -248,8 +289,9 @@ def _recorded(looks: Looks, metric: str) -> Tally | None:
 async def _resolved(looks: Looks, kube: Kube, canary: Canary, metric: Metric) -> ResolvedCheck:
     template = None
     namespace, key = canary.metadata.namespace, (metric.name, looks.around.exporter)
-    if key in looks.resolved:
-        return looks.resolved[key]
+    known, until = looks.resolved.get(key, (None, 0.0))
+    if known is not None and time.monotonic() < until:
+        return known
     if metric.template_ref:
         where = metric.template_ref.namespace or namespace
         found = await kube.find(TEMPLATES, where, metric.template_ref.name)
@@ -257,8 +299,7 @@ async def _resolved(looks: Looks, kube: Kube, canary: Canary, metric: Metric) ->
             raise MetricError(f"there is no MetricTemplate {where}/{metric.template_ref.name}")
         template = MetricTemplate.model_validate(found)
     check = resolve(metric, template, namespace, looks.around.exporter)
-    if template is None:
-        looks.resolved[key] = check
+    looks.resolved[key] = check, math.inf if template is None else time.monotonic() + TEMPLATE
     return check
 
 

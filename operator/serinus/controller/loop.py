@@ -240,8 +240,10 @@ class Loop:
         if side is None:
             return
         # While the judged version rolls out, the serving side becomes the same version: no longer one to compare with.
-        alone = release.status.stage == "Promoting" or release.status.weight == 100
-        around = Around(alone, warm_at(world, canary), world.exporter, world.selectors)
+        # By number of pods it keeps half of the traffic whatever the weight says.
+        weight = release.status.weight
+        alone = release.status.stage == "Promoting" or (weight == 100 and not world.by_pods)
+        around = Around(alone, weight, warm_at(world, canary), world.exporter, world.selectors)
         if memo.looks is None:
             record = release.status.evidence
             memo.looks = looks.Looks(release.metadata.name, canary.metadata.generation, *side, record, around)

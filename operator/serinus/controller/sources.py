@@ -11,17 +11,19 @@ from serinus.api.canary import Canary, Metric, PodMetrics
 from serinus.kube import PODS, Kube
 from serinus.metrics.direct import Page, Pages, pod_page, resolved
 from serinus.metrics.provider import MetricMisconfigured, Provider, Snapshot
+from serinus.workloads.deployment import serving
 
 
 @dataclass(frozen=True)
 class Around:
     """What a look has to know of the world, new with each pass.
 
-    `alone`: there is no version to compare with. `warm_at`: before it nothing is counted. `exporter` is the one of the route's
-    controller. `pods` are label selectors for the pods of both versions.
+    `alone`: there is no version to compare with. `weight` is the canary's, in percent. `warm_at`: before it nothing is counted.
+    `exporter` is the one of the route's controller. `pods` are label selectors for the pods of both versions.
     """
 
     alone: bool = False
+    weight: int = 0
     warm_at: datetime | None = None
     exporter: str | None = None
     pods: tuple[str, ...] = ()
@@ -59,16 +61,11 @@ class Sources:
 
 
 async def _pods(kube: Kube, namespace: str, selectors: tuple[str, ...], where: PodMetrics) -> list[Page]:
-    """The pages of all ready pods: who is not ready gets no traffic, and may have nothing to say."""
+    """The pages of all pods that serve: who is not ready gets no traffic, and who is being deleted may answer no more."""
     found = await asyncio.gather(*(kube.list(PODS, namespace, selector) for selector in selectors))
     pods = {pod["metadata"]["name"]: pod for each in found for pod in each}
     return [
         pod_page(pod["status"]["podIP"], where.port, where.path, {"namespace": namespace, "pod": name})
         for name, pod in sorted(pods.items())
-        if pod.get("status", {}).get("podIP") and _ready(pod)
+        if pod.get("status", {}).get("podIP") and serving(pod)
     ]
-
-
-def _ready(pod: Mapping[str, dict[str, list[dict[str, str]]]]) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)

@@ -127,7 +127,7 @@ async def read(kube: Kube, canary: Canary, full: bool, release: Release | None =
         router.observe(),
     )
     if isinstance(router, PodRatioRouter):
-        counts = (sum(_serving(pod) for pod in pods), int((deployment or {}).get("status", {}).get("readyReplicas", 0)))
+        counts = (sum(workload.serving(pod) for pod in pods), int((deployment or {}).get("status", {}).get("readyReplicas", 0)))
         route = await router.observe()
     world = World(canary, names, router, route, deployment, canary_deployment, pods)
     if full:
@@ -156,26 +156,16 @@ def _selector(deployment: Object | None) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(match.items()))
 
 
-def _ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def _serving(pod: Object) -> bool:
-    """It may still be sent requests."""
-    return _ready(pod) and not pod["metadata"].get("deletionTimestamp")
-
-
 def carrying_pods(canary_deployment: Object | None, pods: list[Object]) -> int:
     """How many of the canary's pods can be given traffic: ready for long enough to be known to the gateway, and still ready."""
     available = int((canary_deployment or {}).get("status", {}).get("availableReplicas", 0))
-    return min(available, sum(_serving(pod) for pod in pods))
+    return min(available, sum(workload.serving(pod) for pod in pods))
 
 
 def warm_at(world: World, canary: Canary) -> datetime | None:
     """When the newest of the canary's ready pods will have been so for `spec.analysis.warmUp`; None without one."""
     time = parse_duration(canary.spec.analysis.warm_up)
-    conditions = [c for pod in world.pods if _ready(pod) for c in pod["status"]["conditions"] if c["type"] == "Ready"]
+    conditions = [c for pod in world.pods if workload.ready(pod) for c in pod["status"]["conditions"] if c["type"] == "Ready"]
     since = [datetime.fromisoformat(c["lastTransitionTime"]) for c in conditions if c.get("lastTransitionTime")]
     return max(since) + time if time and since else None
 

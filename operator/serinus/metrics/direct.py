@@ -69,7 +69,7 @@ class Pages:
         wanted = frozenset(name for one in asked.values() for name in names(one))
         reads = await asyncio.gather(*(self._once(page) for page in pages))
         found = await asyncio.to_thread(_answers, list(zip(pages, reads, strict=True)), asked, wanted)
-        return Snapshot(min(read.at for read in reads), found)
+        return Snapshot(min(read.at for read in reads), found, pages=frozenset(page.url for page in pages))
 
     async def close(self) -> None:
         """Ends what is under way and the idle connections."""

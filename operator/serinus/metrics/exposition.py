@@ -14,7 +14,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from serinus.metrics.grouping import Labels
+from serinus.analysis.counters import Labels
 from serinus.metrics.provider import MetricUnusable
 from serinus.metrics.selector import NAME, Difference, Expression, Selector
 

@@ -20,10 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+from serinus.analysis.counters import Labels
 from serinus.metrics.selector import NAME, Difference, Expression, Matcher, Selector, Token, tokens
-
-#: A series' labels, sorted by name, without the empty ones.
-Labels = tuple[tuple[str, str], ...]
 
 #: Characters of one query, and asks that share one. A query of this length has to be sent by POST.
 LONGEST_QUERY = 32 * 1024

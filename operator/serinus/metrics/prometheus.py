@@ -75,12 +75,11 @@ class Prometheus:
 
     async def counters(self, queries: Mapping[str, str], at: datetime | None = None) -> Snapshot:
         """As `Provider.counters`: one instant query for all, so that all are of the same scrape."""
-        asked = datetime.now(UTC)
         moment = None if at is None else at + self._ahead
         texts = dict(queries) if at is not None else dict(queries) | _sampled(queries)
         text = " or ".join(f'label_replace((\n{query}\n), "{_QUERY}", "{name}", "", "")' for name, query in texts.items())
         try:
-            result = await self._vector(text, moment)
+            asked, result = await self._vector(text, moment)
         except MetricRefused:
             await self._blame(queries, moment)
             raise
@@ -96,7 +95,7 @@ class Prometheus:
         sampled = {dict(labels).get("instance", ""): datetime.fromtimestamp(t, UTC) - self._ahead for labels, t in taken.items()}
         return Snapshot(at or asked, series, sampled)
 
-    async def _vector(self, query: str, at: datetime | None) -> list[dict[str, Any]]:
+    async def _vector(self, query: str, at: datetime | None) -> tuple[datetime, list[dict[str, Any]]]:
         return await self._once(("counters", query, at), lambda connection: connection.vector(query, at))
 
     async def _blame(self, queries: Mapping[str, str], at: datetime | None) -> None:
@@ -111,7 +110,7 @@ class Prometheus:
         """As `Provider.value`: one instant query that must give at most one series."""
 
         def ask(connection: _Connection) -> float | None:
-            return _one(connection.vector(query, at + self._ahead))
+            return _one(connection.vector(query, at + self._ahead)[1])
 
         try:
             return await self._once(("value", query, at), ask)
@@ -212,14 +211,15 @@ class _Connection:
             retry=Retry(total=0),
         )
 
-    def vector(self, query: str, at: datetime | None) -> list[dict[str, Any]]:
-        """An instant query; `at` None: now, by the server's clock."""
+    def vector(self, query: str, at: datetime | None) -> tuple[datetime, list[dict[str, Any]]]:
+        """An instant query; `at` None: now, by the server's clock. Also when it was asked, by ours, after all waiting."""
         self._deadline = time.monotonic() + self._timeout
         params = {"timeout": f"{self._timeout:g}"}
         if at is not None:
             params["time"] = _seconds((at - _EPOCH) // _MILLISECOND)
+        asked = datetime.now(UTC)
         result: list[dict[str, Any]] = self._client.custom_query(query, params)
-        return result
+        return asked, result
 
     def close(self) -> None:
         self._client.close()
@@ -236,7 +236,10 @@ class _Connection:
             what = "a web page" if html else "no JSON" if body else "nothing"
             if response.status_code == 200:
                 raise MetricUnusable(f"Prometheus answered with {what}: is its address right?")
-            raise MetricRefused(f"Prometheus answered HTTP {response.status_code}" + (f" with {what}" if body else ""))
+            refusal = f"Prometheus answered HTTP {response.status_code}" + (f" with {what}" if body else "")
+            raise MetricUnreachable(refusal) if response.status_code >= 500 else MetricRefused(refusal)
+        if response.status_code >= 500:  # it is not well; nobody's query is to blame
+            raise MetricUnreachable(_refusal(response.status_code, answer))
         if response.status_code != 200 or answer.get("status") != "success":
             raise MetricRefused(_refusal(response.status_code, answer))
         data = answer.get("data")
@@ -265,9 +268,10 @@ class _Connection:
 def _sampled(queries: Mapping[str, str]) -> dict[str, str]:
     """The question for when each target's newest sample was taken; none where it could not be told from the series' own times."""
     parsed = [parse(query) for query in queries.values()]
-    if None in parsed:
+    selectors = [one if isinstance(one, Selector) else one.minuend for one in parsed if one is not None]
+    # Without a name there may be several, and timestamp() takes it away: two series would be alike.
+    if None in parsed or not all(selector.name for selector in selectors):
         return {}
-    selectors = (one if isinstance(one, Selector) else one.minuend for one in parsed if one is not None)
     times = " or ".join(dict.fromkeys(f"timestamp({selector})" for selector in selectors))
     return {_SAMPLED: f"max by (instance) ({times})"}
 

@@ -58,12 +58,13 @@ class Snapshot:
     """Counters as they were at one moment (`at`, by our own clock): for each query its series.
 
     `sampled` has, for each target that is scraped for them, when its newest sample was taken, by our own clock. It is empty
-    where the source does not say, or is no scrape.
+    where the source does not say, or is no scrape. `pages` are those that were read, where the source is pages.
     """
 
     at: datetime
     series: Mapping[str, Mapping[Labels, float]]
     sampled: Mapping[str, datetime] = field(default_factory=dict)
+    pages: frozenset[str] = frozenset()
 
 
 class Provider(Protocol):

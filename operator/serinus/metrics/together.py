@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from serinus.metrics.grouping import Group, Labels, group
+from serinus.analysis.counters import Labels
+from serinus.metrics.grouping import Group, group
 from serinus.metrics.prometheus import Prometheus
 from serinus.metrics.provider import MetricRefused, MetricUnusable, Snapshot
 from serinus.metrics.selector import parse
@@ -34,6 +35,7 @@ RECENT = timedelta(seconds=1)
 
 #: The queries of one look, by name.
 Key = tuple[tuple[str, str], ...]
+Answer = Snapshot | MetricRefused | MetricUnusable
 
 
 @dataclass
@@ -107,11 +109,40 @@ class Together:
                 began = time.monotonic()
                 waiting, chunk.waiting = chunk.waiting, {}
                 self._forget(chunk, began)
-                await self._ask(chunk, waiting)
+                asked = list(waiting if chunk.at is not None else chunk.members | waiting)
+                try:
+                    answers = await self._ask(asked, chunk.at)
+                except BaseException as failure:
+                    _refuse(waiting, failure)
+                    if not isinstance(failure, Exception):
+                        raise
+                else:
+                    self._tell(chunk, waiting, answers)
+                if chunk.at is not None:  # nobody asks twice what was
+                    self._drop(chunk, asked)
                 spacing = SPACING * min(1.0, (len(chunk.members) - 1) / MANY)
                 await asyncio.sleep(began + spacing - time.monotonic())
         finally:
             chunk.task = None
+
+    def _tell(self, chunk: _Chunk, waiting: Mapping[Key, asyncio.Future[Snapshot]], answers: Mapping[Key, Answer]) -> None:
+        for key, future in waiting.items():
+            answer = answers[key]
+            if future.done():
+                continue
+            if isinstance(answer, Snapshot):
+                future.set_result(answer)
+            else:
+                future.set_exception(answer)
+        blamed = [key for key, answer in answers.items() if not isinstance(answer, Snapshot)]
+        if chunk.at is None and len(blamed) < len(answers):  # where all are refused, nobody is to blame
+            for key in blamed:
+                alone = _Chunk(members={key: chunk.members.pop(key, time.monotonic())}, closed=True)
+                if key in chunk.waiting:
+                    alone.waiting[key] = chunk.waiting.pop(key)
+                    alone.task = asyncio.get_running_loop().create_task(self._serve(alone), name="together")
+                self._of[key, None] = alone
+                self._chunks.append(alone)
 
     def _forget(self, chunk: _Chunk, now: float) -> None:
         if chunk.at is None:
@@ -123,42 +154,16 @@ class Together:
             self._of.pop((key, chunk.at), None)
         self._chunks = [one for one in self._chunks if one.members]
 
-    async def _ask(self, chunk: _Chunk, waiting: dict[Key, asyncio.Future[Snapshot]]) -> None:
-        asked = list(chunk.members if chunk.at is None else waiting)
-        if not asked:
-            return
+    async def _ask(self, keys: list[Key], at: datetime | None) -> dict[Key, Answer]:
+        """What each gets. Where a query is refused, its halves are asked: one of them is to blame, or they do not go together."""
         try:
-            answers = await self._answers(asked, chunk.at)
+            return dict(await self._answers(keys, at))
         except (MetricRefused, MetricUnusable) as failure:
-            if len(asked) > 1:
-                # One of them is to blame, or what they ask does not go together.
-                halves = self._split(chunk, waiting)
-                await asyncio.gather(*(self._ask(half, {k: waiting[k] for k in half.members if k in waiting}) for half in halves))
-                return
-            _refuse(waiting, failure)
-        except BaseException as failure:
-            _refuse(waiting, failure)
-            if not isinstance(failure, Exception):
-                raise
-        else:
-            for key, answer in waiting.items():
-                if not answer.done():
-                    answer.set_result(answers[key])
-        if chunk.at is not None:  # nobody asks twice what was
-            self._drop(chunk, asked)
-
-    def _split(self, chunk: _Chunk, waiting: Mapping[Key, object]) -> tuple[_Chunk, _Chunk]:
-        other, members = _Chunk(chunk.at, closed=True), list(chunk.members)
-        for key in members[len(members) // 2 :]:
-            other.members[key] = chunk.members.pop(key)
-            self._of[key, chunk.at] = other
-            if key in chunk.waiting:
-                other.waiting[key] = chunk.waiting.pop(key)
-        chunk.closed = True
-        self._chunks.append(other)
-        if other.waiting:
-            other.task = asyncio.get_running_loop().create_task(self._serve(other), name="together")
-        return chunk, other
+            if len(keys) == 1:
+                return {keys[0]: failure}
+            half = len(keys) // 2
+            one, other = await asyncio.gather(self._ask(keys[:half], at), self._ask(keys[half:], at))
+            return one | other
 
     async def _answers(self, keys: list[Key], at: datetime | None) -> dict[Key, Snapshot]:
         if len(keys) == 1:

@@ -18,7 +18,7 @@ from typing import Literal
 from serinus.analysis.verdict import Verdict
 from serinus.api.base import fitted, parse_duration
 from serinus.api.canary import Canary, Step
-from serinus.api.release import MOST_STEPS, Exposure, Outcome, Release, ReleaseStatus, Stage, StepReached
+from serinus.api.release import MOST_STEPS, Evidence, Exposure, Outcome, Release, ReleaseStatus, Stage, StepReached
 from serinus.rollout.observation import Observation
 from serinus.rollout.plan import carries, pods_for, way_back
 
@@ -305,6 +305,8 @@ def enough_seen(a: _Attempt, step: Step, verdict: Verdict) -> bool:
     held = a.since(a.status.step_since)
     if step.max_duration and held >= parse_duration(step.max_duration):
         return True
+    # A check that was changed in mid-release counts anew.
+    a.status.step_requests = min(a.status.step_requests, a.status.exposure.requests)
     if verdict.kind != "Pass" or held < max(STEP_HOLD, parse_duration(step.min_duration or "0s")):
         return False
     return a.status.exposure.requests > a.status.step_requests or not a.status.evidence
@@ -488,6 +490,13 @@ def exposure(status: ReleaseStatus, now: datetime) -> Exposure:
     )
 
 
+def evidence(status: ReleaseStatus, verdict: Verdict) -> list[Evidence]:
+    """What the checks say. After the decision a source that no longer answers does not take away what it was made from."""
+    known = {entry.metric: entry for entry in status.evidence} if status.times.decided else {}
+    silent = ("Error", "NoData")
+    return [known[f.metric] if f.verdict in silent and f.metric in known else f.evidence() for f in verdict.findings]
+
+
 def desired(a: _Attempt) -> Desired:
     """What should be so in the stage that was reached."""
     stage, status, by_pods = a.status.stage, a.status, a.obs.route.by_pods
@@ -528,7 +537,7 @@ def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -
     a.status.stage_since = a.status.stage_since or now
     if obs.verdict and a.status.stage not in ("Cleaning", "Ended", "Returning", "Draining"):
         unanswered(a)
-        a.status.evidence = [finding.evidence() for finding in obs.verdict.findings]
+        a.status.evidence = evidence(a.status, obs.verdict)
     for _ in STAGES:
         before = (a.status.stage, a.status.step)
         STAGES[a.status.stage](a)

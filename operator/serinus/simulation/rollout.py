@@ -160,10 +160,11 @@ class Rollout:
         check = test.check
         before, test.read_at = test.read_at, test.traffic.scraped_at(self._now)
         if self._warm_up and before < self._warm_at:
-            return replace(sequential.judge(check.name, check.rule, test.tally), verdict="Wait")
-        alone = self._release.status.weight == 100 or not check.compared
+            return replace(sequential.judge(check.name, check.rule, test.tally), verdict="Wait", doubt=True)
+        weight, by_pods = self._release.status.weight, self._canary.spec.traffic.pod_ratio is not None
+        alone = (weight == 100 and not by_pods) or not check.compared
         moment = START + timedelta(seconds=self._now)
-        test.tally = sequential.look(check.rule, test.tally, judged, None if alone else beside, moment)
+        test.tally = sequential.look(check.rule, test.tally, judged, None if alone else beside, moment, weight)
         return sequential.judge(check.name, check.rule, test.tally)
 
     def _matters(self, known: Verdict | None) -> bool:

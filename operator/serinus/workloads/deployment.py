@@ -48,6 +48,17 @@ class Names:
         return f"{OWNED_LABEL}={short_name(self.owner)}"
 
 
+def ready(pod: Object) -> bool:
+    """Its readiness probes say so."""
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def serving(pod: Object) -> bool:
+    """It may still be sent requests."""
+    return ready(pod) and not pod["metadata"].get("deletionTimestamp")
+
+
 def replicas(deployment: Object) -> int:
     """What is asked for."""
     asked = deployment["spec"].get("replicas")
