@@ -145,3 +145,12 @@ async def test_a_page_that_was_not_known_begins_at_what_it_says_first() -> None:
         more = {**both.series, "bad": {**both.series["bad"], (("code", "502"), (PAGE, one)): 3.0}}
         assert rises.since(replace(both, series=more).series)["bad"] == 3.0
         await pages.close()
+
+
+async def test_a_page_that_answered_without_the_series_is_known_and_its_first_failures_count() -> None:
+    async with serving(saying("# TYPE requests_total counter\n")) as idle:
+        pages = Pages()
+        before = await pages.counters([Page(idle)], QUERIES)
+        rises = Rises(before.series, before.pages)
+        assert rises.since({"bad": {(("code", "500"), (PAGE, idle)): 10.0}, "total": {}}, before.pages)["bad"] == 10
+        await pages.close()

@@ -13,7 +13,7 @@ from tests.model import START, Model, canary, release
 from serinus.analysis.pods import PodFault
 from serinus.api.base import LONGEST
 from serinus.api.canary import Canary
-from serinus.rollout.machine import advance
+from serinus.rollout.machine import advance, alone
 from serinus.rollout.observation import Commands, RouteView
 from serinus.rollout.plan import carries, pods_for, share_of_pods, way_back
 
@@ -434,3 +434,34 @@ def test_a_sentence_that_is_too_long_for_the_record_is_cut() -> None:
         why = model.tick().status.why
         assert len(why) <= LONGEST
     assert why.startswith("xxx")
+
+
+def test_after_the_decision_a_source_without_an_answer_takes_away_no_evidence() -> None:
+    model = Model().run("Stepping")
+    for _ in range(5):
+        model.tick()
+    model.says = "Fail"
+    model.run("Keeping")
+    (convicted,) = model.release.status.evidence
+    model.says = "Error"
+    model.tick()
+    assert model.release.status.evidence == [convicted]
+    assert convicted.verdict == "Fail"
+    assert model.release.status.exposure.failures > 0
+
+
+def test_a_check_that_is_changed_in_mid_step_is_not_measured_by_the_requests_of_the_one_before() -> None:
+    model = Model(canary(steps=[{"weight": 10}, {"weight": 50}]))
+    model.says = "Pass"
+    model.run("Stepping")
+    while model.route.weight != 50:
+        model.tick()
+    model.release.status.step_requests = 600_000  # as the check before had counted them
+    model.run("Promoting", limit=20)
+
+
+def test_by_number_of_pods_the_versions_are_compared_whatever_the_weight() -> None:
+    by_pods = canary(traffic={"podRatio": {}})
+    assert alone(by_pods, release().status.model_copy(update={"stage": "Stepping", "weight": 100})) is False
+    assert alone(canary(), release().status.model_copy(update={"stage": "Stepping", "weight": 100})) is True
+    assert alone(by_pods, release().status.model_copy(update={"stage": "Promoting", "weight": 10})) is True

@@ -89,6 +89,16 @@ def test_long_scrape_intervals_are_looked_at_every_few_seconds_for_new_pods() ->
     assert sum(known) / len(known) > 3
 
 
+def test_each_answer_measures_the_servers_clock_anew_and_a_sample_stays_the_same() -> None:
+    rng, rhythm, now, made = random.Random(1), Rhythm(), 105.3, 0  # noqa: S311  # no secret
+    scraped = Scraped((5.0, 0.1), (5.0, 2.3))
+    while now < 405:
+        moved = timedelta(milliseconds=rng.uniform(0, 20))
+        rhythm.note({name: at - moved for name, at in scraped.newest(now).items()})
+        now, made = now + rhythm.pause(START + timedelta(seconds=now), 1.0), made + 1
+    assert made <= 130, "two targets every 5 s for 300 s"
+
+
 def test_a_target_that_is_gone_no_longer_counts() -> None:
     rhythm = Rhythm()
     for second in (0, 5, 10):

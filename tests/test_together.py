@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,7 +18,7 @@ from aiohttp import web
 from serinus.metrics import together
 from serinus.metrics.exposition import evaluate, parse
 from serinus.metrics.prometheus import Prometheus
-from serinus.metrics.provider import MetricRefused
+from serinus.metrics.provider import MetricRefused, MetricUnreachable, Snapshot
 from serinus.metrics.selector import parse as expression
 from serinus.metrics.together import Together
 
@@ -162,3 +164,55 @@ async def test_what_is_no_plain_selector_is_asked_alone() -> None:
         with pytest.raises(MetricRefused):
             await asker.counters({"bad": "sum(refused)", "total": "sum(x)"})
     assert any("sum(refused)" in query for query in server.asked)
+
+
+class Shaky:
+    """Answers after a while, which differs; what asks for `refused` is refused, and while it is `down` nobody is answered."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng, self.asked, self.down = random.Random(seed), 0, False  # noqa: S311  # no secret
+
+    async def counters(self, queries: Mapping[str, str], at: datetime | None = None) -> Snapshot:
+        self.asked += 1
+        for _ in range(self.rng.randrange(1, 30)):
+            await asyncio.sleep(0)
+        if self.down:
+            raise MetricUnreachable("HTTP 503")
+        if any("refused" in query for query in queries.values()):
+            raise MetricRefused("that one")
+        return Snapshot(datetime.now(UTC), {name: {} for name in queries})
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_everybody_gets_an_answer_though_they_ask_at_moments_of_their_own_and_one_is_refused(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "SPACING", 0.0)
+    shaky = Shaky(seed)
+    asker = Together(shaky)  # type: ignore[arg-type]
+
+    async def member(name: str) -> None:
+        for _ in range(6):
+            for _ in range(shaky.rng.randrange(60)):
+                await asyncio.sleep(0)
+            with contextlib.suppress(MetricRefused):
+                await asker.counters(queries(name))
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(member(name) for name in [*(f"s{i}" for i in range(30)), "refused"]))
+    await asker.close()
+
+
+async def test_after_a_prometheus_was_down_many_are_asked_together_again() -> None:
+    shaky = Shaky(1)
+    asker, many = Together(shaky), [f"s{i}" for i in range(100)]  # type: ignore[arg-type]
+    for down in (False, False, True, False):
+        shaky.down = down
+        await look(asker, *many)
+    shaky.asked = 0
+    assert not any(isinstance(each, BaseException) for each in await look(asker, *many))
+    assert shaky.asked <= 2
+    await asker.close()

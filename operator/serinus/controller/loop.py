@@ -22,7 +22,7 @@ from serinus.controller.world import World, at_rest, observation, read, releases
 from serinus.events.outbox import owed
 from serinus.kube import CANARIES, RELEASES, AlreadyExists, Conflict, Kube, KubeError, NotFound, Unreachable
 from serinus.rollout import rest
-from serinus.rollout.machine import Decision, Desired, Note, advance
+from serinus.rollout.machine import Decision, Desired, Note, advance, alone
 from serinus.rollout.order import writes
 
 log = logging.getLogger("serinus.loop")
@@ -239,11 +239,8 @@ class Loop:
         side = looks.wanted(release)
         if side is None:
             return
-        # While the judged version rolls out, the serving side becomes the same version: no longer one to compare with.
-        # By number of pods it keeps half of the traffic whatever the weight says.
-        weight = release.status.weight
-        alone = release.status.stage == "Promoting" or (weight == 100 and not world.by_pods)
-        around = Around(alone, weight, warm_at(world, canary), world.exporter, world.selectors)
+        status = release.status
+        around = Around(alone(canary, status), status.weight, warm_at(world, canary), world.exporter, world.selectors)
         if memo.looks is None:
             record = release.status.evidence
             memo.looks = looks.Looks(release.metadata.name, canary.metadata.generation, *side, record, around)

@@ -476,6 +476,15 @@ STAGES: dict[Stage, Callable[[_Attempt], None]] = {
 }
 
 
+def alone(canary: Canary, status: ReleaseStatus) -> bool:
+    """There is no version to compare the judged one with.
+
+    While it rolls out, the serving side becomes the same version. By number of pods it never has more than half of the traffic,
+    whatever the weight says.
+    """
+    return status.stage == "Promoting" or (status.weight == 100 and canary.spec.traffic.pod_ratio is None)
+
+
 def exposure(status: ReleaseStatus, now: datetime) -> Exposure:
     """Requests and failures as the checks counted them, and the sum of share times seconds."""
     counted = [e for e in status.evidence if e.total is not None]

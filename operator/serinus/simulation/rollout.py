@@ -20,7 +20,7 @@ from serinus.analysis.verdict import Verdict, combine, silences
 from serinus.api.base import Metadata, parse_duration
 from serinus.api.canary import Canary, CanaryStatus, Step
 from serinus.api.release import Release, ReleaseSpec, ReleaseStatus, Stage, Tally, Target
-from serinus.rollout.machine import STEP_HOLD, advance
+from serinus.rollout.machine import STEP_HOLD, advance, alone
 from serinus.rollout.observation import CanaryView, Commands, Observation, RouteView, TargetView
 from serinus.simulation.traffic import Failing, Load, Traffic
 
@@ -161,10 +161,10 @@ class Rollout:
         before, test.read_at = test.read_at, test.traffic.scraped_at(self._now)
         if self._warm_up and before < self._warm_at:
             return replace(sequential.judge(check.name, check.rule, test.tally), verdict="Wait", doubt=True)
-        weight, by_pods = self._release.status.weight, self._canary.spec.traffic.pod_ratio is not None
-        alone = (weight == 100 and not by_pods) or not check.compared
+        status = self._release.status
+        other = None if not check.compared or alone(self._canary, status) else beside
         moment = START + timedelta(seconds=self._now)
-        test.tally = sequential.look(check.rule, test.tally, judged, None if alone else beside, moment, weight)
+        test.tally = sequential.look(check.rule, test.tally, judged, other, moment, status.weight)
         return sequential.judge(check.name, check.rule, test.tally)
 
     def _matters(self, known: Verdict | None) -> bool:
