@@ -130,6 +130,7 @@ def _remove_network() -> None:
         for table in FILTER_TABLES:
             if f"table {table}\n" in listed:
                 run(["nft", "delete", "table", *table.split()])
+    network.Network.chosen().remove_links()
     if network.exists():
         say("removing the interface of the local cluster")
         run(["ip", "link", "delete", network.INTERFACE])

@@ -1,9 +1,11 @@
 """The local cluster's network: one /16 of its own on this machine, with no way out of it."""
 
+import contextlib
 import ipaddress
 import json
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,18 +60,30 @@ class Network:
         """The ClusterIP of the cluster's DNS."""
         return str(self.whole[128 * 256 + 10])
 
-    def create(self) -> None:
-        """Give this machine the node's address. Raises ClusterError if the range is in use for something else."""
+    def routes(self) -> Iterator[tuple[str, str]]:
+        """Whatever on this machine leads into the range, but the node's own: (destination, device)."""
         for route in json.loads(run(["ip", "-json", "-4", "route", "show", "table", "all"])):
-            destination = route.get("dst", "default")
-            device = route.get("dev", "")
+            destination, device = route.get("dst", "default"), route.get("dev", "")
             if destination in ("default", "0.0.0.0/0") or device == INTERFACE:
                 continue
             if ipaddress.IPv4Network(destination, strict=False).overlaps(self.whole):
-                raise ClusterError(
-                    f"{self.whole} is in use on this machine (route {destination} by {device}): "
-                    f"set SERINUS_CLUSTER_NETWORK to a free /16, such as 10.211.0.0/16"
-                )
+                yield destination, device
+
+    def remove_links(self) -> None:
+        """Delete the links of pods. The kernel may keep a dead pod's for longer than the pod."""
+        pods = ipaddress.IPv4Network(self.pods)
+        for destination, device in self.routes():
+            if device.startswith("veth") and ipaddress.IPv4Network(destination).subnet_of(pods):
+                with contextlib.suppress(ClusterError):  # it went by itself meanwhile
+                    run(["ip", "link", "delete", device])
+
+    def create(self) -> None:
+        """Give this machine the node's address. Raises ClusterError if the range is in use for something else."""
+        for destination, device in self.routes():
+            raise ClusterError(
+                f"{self.whole} is in use on this machine (route {destination} by {device}): "
+                f"set SERINUS_CLUSTER_NETWORK to a free /16, such as 10.211.0.0/16"
+            )
         run(["ip", "link", "add", INTERFACE, "type", "bridge"])
         run(["ip", "address", "add", f"{self.node}/32", "dev", INTERFACE])
         run(["ip", "link", "set", INTERFACE, "up"])
