@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from e2e.verdicts import grid, report
+from e2e.verdicts import grid, picture, report
 from e2e.verdicts.rules import HARM, Bets, Scene, _keys, _surprise, all_rules, threshold, wald
 from e2e.verdicts.worlds import INDEPENDENT, WORLDS, Array, Counted, Load, World, draw
 from hypothesis import given, settings
@@ -172,13 +172,13 @@ def test_the_quick_form_shows_what_each_rule_is_worth(quick: report.Results) -> 
 
 
 def test_a_page_and_a_picture_come_of_it(quick: report.Results) -> None:
-    page, picture = report.page(quick), report.picture(quick)
+    page, drawn = report.page(quick), picture.picture(quick)
     assert page == report.page(quick)
     assert max(map(len, page.splitlines())) < 400
     assert len(page.splitlines()) < 200
     assert all(name in page for name in report.NAMES.values())
-    assert picture.startswith("<svg")
-    assert "nan" not in (page + picture).lower()
+    assert drawn.startswith("<svg")
+    assert "nan" not in (page + drawn).lower()
 
 
 def test_a_test_that_ignores_alpha_is_found() -> None:

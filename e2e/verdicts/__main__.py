@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from e2e.verdicts import report
+from e2e.verdicts import picture, report
 from e2e.verdicts.grid import QUICK, Grid, Row, rows_of, troubles_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def main() -> None:
         folder.mkdir(exist_ok=True)
     page = report.page(results)
     (into / "verdicts.md").write_text(page)
-    (into / "verdicts.svg").write_text(report.picture(results))
+    (into / "verdicts.svg").write_text(picture.picture(results))
     report.write_cells(results, RESULTS / "verdicts.csv")
     print(page)
     if over := len(results.too_often("serinus")):

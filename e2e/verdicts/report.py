@@ -1,4 +1,4 @@
-"""What came of it: a page with a line a rule, what was wanted and whether it holds, and a picture."""
+"""What came of it: a page with a line a rule, what was wanted and whether it holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 
 from e2e.verdicts import troubles
@@ -326,7 +325,7 @@ def _below_harm(results: Results) -> list[str]:
     cells = results.cells(lambda row: not row.good and row.load.canary < HARM)
     if not cells:
         return []
-    parts = {rule: _share([cell[rule] for cell in cells if rule in cell]) for rule in NAMES}
+    parts = {rule: mean_part([cell[rule] for cell in cells if rule in cell]) for rule in NAMES}
     return [
         "",
         "A canary that is worse and fails less than `harm` should stay. Rolled back of these are:",
@@ -337,7 +336,7 @@ def _below_harm(results: Results) -> list[str]:
     ]
 
 
-def _share(rows: Sequence[Row]) -> float:
+def mean_part(rows: Sequence[Row]) -> float:
     return sum(row.alarms for row in rows) / max(1, sum(row.releases for row in rows))
 
 
@@ -438,70 +437,3 @@ def write_cells(results: Results, path: Path) -> None:
                     *(f"{row.seconds:.3f}", f"{row.failed:.3f}", int(over)),
                 )
             )
-
-
-# ---- the picture ----
-
-_WIDTH, _HEIGHT = 900, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 330, 72, 56
-_TIMES = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
-_PARTS = (0.0001, 0.001, 0.01, 0.1, 1.0)
-#: Told apart also by who cannot tell red from green (Okabe and Ito, 2008).
-_COLOURS = {"serinus": "#0072b2", "severe": "#0072b2", "independent": "#0072b2", "wald": "#777777", "ranks": "#cc79a7"}
-_OTHER = "#d55e00"
-#: Pixels from one line of the legend to the next.
-_APART = 28
-
-
-def picture(results: Results) -> str:
-    """docs/verdicts.svg. Both axes are logarithmic."""
-    points = [(rule, results.time(rule), results.good(rule)) for rule in NAMES if results.good(rule)]
-    points = [(rule, time, rows) for rule, time, rows in points if math.isfinite(time)]
-    shortest = min((time for _, time, _ in points), default=1)
-    least = max((tick for tick in _TIMES if tick <= shortest), default=1)
-
-    def x(seconds: float) -> float:
-        return _LEFT + math.log(seconds / least) / math.log(_TIMES[-1] / least) * (_WIDTH - _LEFT - _RIGHT)
-
-    def y(part: float) -> float:
-        low = math.log(_PARTS[0])
-        return _HEIGHT - _BOTTOM - (math.log(max(part, _PARTS[0])) - low) / -low * (_HEIGHT - _TOP - _BOTTOM)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="13">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        _text(_LEFT, 24, "How often a good release is rolled back, and how long a bad one lives", weight="bold"),
-        _text(_LEFT, 44, "a point: mean of all good releases; its line: up to the worst cell", colour="#666666"),
-        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 14, "time to alarm, mean of the median cell", anchor="middle"),
-        _text(18, (_TOP + _HEIGHT - _BOTTOM) / 2, "false rollbacks", anchor="middle", turned=True),
-    ]
-    for part in _PARTS:
-        told = f"≤ {percent(part)}" if part == _PARTS[0] else percent(part)
-        line = _line(x(least), y(part), x(_TIMES[-1]), y(part), "#009e73" if part == PROMISED else "#dddddd")
-        parts += [line, _text(_LEFT - 8, y(part) + 4, told, anchor="end")]
-    for tick in _TIMES:
-        if tick >= least:
-            told = f"{tick} s" if tick < 60 else f"{tick // 60} min"
-            parts += [_line(x(tick), y(_PARTS[0]), x(tick), y(1)), _text(x(tick), y(_PARTS[0]) + 18, told, anchor="middle")]
-    parts.append(_text(x(_TIMES[-1]) - 4, y(PROMISED) - 5, "promised: at most 1 %", anchor="end", colour="#007a5a"))
-    for number, (rule, time, rows) in enumerate(points, 1):
-        colour, across, mean = _COLOURS.get(rule, _OTHER), x(time), y(_share(rows))
-        parts.append(_line(across, mean, across, y(max(row.part for row in rows)), colour, 2))
-        legend = _WIDTH - _RIGHT + 28, _TOP + number * _APART
-        for at in ((across, mean), legend):
-            parts.append(f'<circle cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="8" fill="{colour}"/>')
-            parts.append(_text(at[0], at[1] + 4.5, str(number), "middle", "bold", "#ffffff"))
-        parts.append(_text(legend[0] + 16, legend[1] + 4.5, NAMES[rule].replace("`", ""), colour=colour))
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str = "#dddddd", width: float = 1) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
-
-
-def _text(
-    x: float, y: float, words: str, anchor: str = "start", weight: str = "normal", colour: str = "#222222", turned: bool = False
-) -> str:
-    turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
-    shown = f'text-anchor="{anchor}" font-weight="{weight}" fill="{colour}"{turn}'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {shown}>{escape(words)}</text>'

@@ -35,15 +35,15 @@ def picture(title: str, rows: Sequence[Row]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="13">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        _text(_LEFT, 26, title, weight="bold"),
-        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 14, "time since the canary's first traffic", anchor="middle"),
-        _text(16, (_TOP + _HEIGHT - _BOTTOM) / 2, "rolled back by then", anchor="middle", turned=True),
+        text(_LEFT, 26, title, weight="bold"),
+        text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 14, "time since the canary's first traffic", anchor="middle"),
+        text(16, (_TOP + _HEIGHT - _BOTTOM) / 2, "rolled back by then", anchor="middle", turned=True),
     ]
     for share in (0, 0.25, 0.5, 0.75, 1):
-        parts += [_line(x(least), y(share), x(most), y(share)), _text(_LEFT - 8, y(share) + 4, percent(share), anchor="end")]
+        parts += [line(x(least), y(share), x(most), y(share)), text(_LEFT - 8, y(share) + 4, percent(share), anchor="end")]
     for tick in _TICKS:
         if least <= tick <= most:
-            parts += [_line(x(tick), y(0), x(tick), y(1)), _text(x(tick), y(0) + 18, _duration(tick), anchor="middle")]
+            parts += [line(x(tick), y(0), x(tick), y(1)), text(x(tick), y(0) + 18, _duration(tick), anchor="middle")]
     colours = iter(_COLOURS * len(rows))
     labels = []
     for row in rows:
@@ -53,14 +53,14 @@ def picture(title: str, rows: Sequence[Row]) -> str:
             by_then = y(bisect_right(seen, seconds) / len(row.runs))
             points += [(x(seconds), points[-1][1]), (x(seconds), by_then)]
         points.append((x(most), points[-1][1]))
-        line = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        course = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
+        parts.append(f'<polyline points="{course}" fill="none" stroke="{colour}" stroke-width="2"/>')
         told = "good canary" if row.good else f"{percent(row.failing.canary)} fail"
         labels.append((points[-1][1], f"{told}: {row.part('RolledBack')}", colour))
     lowest = -math.inf
     for at, label, colour in sorted(labels, key=lambda placed: placed[0]):
         lowest = max(at + 4, lowest + _APART)
-        parts.append(_text(_WIDTH - _RIGHT + 8, lowest, label, colour=colour))
+        parts.append(text(_WIDTH - _RIGHT + 8, lowest, label, colour=colour))
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -77,13 +77,15 @@ def _duration(seconds: int) -> str:
     return f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h"
 
 
-def _line(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#dddddd"/>'
+def line(x1: float, y1: float, x2: float, y2: float, colour: str = "#dddddd", width: float = 1) -> str:
+    """A line of a picture; without a colour one of its grid."""
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width:g}"/>'
 
 
-def _text(
+def text(
     x: float, y: float, words: str, anchor: str = "start", weight: str = "normal", colour: str = "#222222", turned: bool = False
 ) -> str:
+    """Words in a picture, from `x` on, around it, or up to it (`anchor`); `turned`: from below to above."""
     turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
     shown = f'text-anchor="{anchor}" font-weight="{weight}" fill="{colour}"{turn}'
     return f'<text x="{x:.1f}" y="{y:.1f}" {shown}>{escape(words)}</text>'
