@@ -402,8 +402,10 @@ def fitting(schema: Schema, length: int) -> str:
 
 
 def values(schema: Schema, value: Any) -> Iterator[tuple[str, Any]]:
-    """(what, value) to put in the place of `value`."""
+    """(what, value) to put in the place of `value`, which may have been changed to another type before."""
     kind = schema["type"]
+    if kind in ("array", "object") and not TYPES[kind](value):
+        value = [] if kind == "array" else {}
     yield from ((f"is {other!r}", other) for other in OTHERS if not TYPES[kind](other))
     if kind == "string":
         yield from _texts(schema)
@@ -431,7 +433,7 @@ def _texts(schema: Schema) -> Iterator[tuple[str, str]]:
 
 def _lists(schema: Schema, value: list[Any]) -> Iterator[tuple[str, list[Any]]]:
     for length in _near(schema.get("minItems", 0), schema.get("maxItems", 8)):
-        yield f"has {length} entries", [_another(value[0], number) for number in range(length)]
+        yield f"has {length} entries", [_another(value[0] if value else "x", number) for number in range(length)]
     yield "is empty", []
     yield "has an entry twice", [*value, *value[-1:]]
     yield "is the other way round", value[::-1]
