@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 from e2e import follow, install, kubectl, shop
@@ -195,15 +196,20 @@ def few(releases: int = 20, seconds: float = 600) -> Object:
     Each is followed to its end, or for ten minutes: one that is doubted waits.
     """
     scrape(5)
+    opening = Semaphore(4)  # all at once are too many for a small machine
 
     def one(number: int) -> Object:
         with kubectl.fresh_namespace(f"bench-few-{number}") as space:
             steps = shop.steps("1m", 10, 25, 50, 100)
-            open_shop(space, steps, seconds + 90, rate=0.5, replicas=1, analysis=_COMPARED, MESSAGE="v1", FAIL_RATE="0.01")
+            with opening:
+                open_shop(space, steps, seconds + 90, rate=0.5, replicas=1, analysis=_COMPARED, MESSAGE="v1", FAIL_RATE="0.01")
             try:
-                return shipped(space, 1, timeout=seconds, MESSAGE="v2", FAIL_RATE="0.01")
+                release = shipped(space, 1, timeout=seconds, MESSAGE="v2", FAIL_RATE="0.01")
             except kubectl.Failed:
-                return follow.releases(space, "v2")[-1]
+                release = follow.releases(space, "v2")[-1]
+            status = release["status"]
+            print(f"   few {number}: {status.get('outcome', 'waiting')}: {status['why']}", flush=True)
+            return release
 
     with ThreadPoolExecutor(releases) as pool:
         seen = [release["status"] for release in pool.map(one, range(releases))]
