@@ -190,13 +190,13 @@ def quiet(releases: int = 20, side_by_side: int = 4) -> Object:
     }
 
 
-def few(releases: int = 20, seconds: float = 600) -> Object:
-    """Good releases of a service with hardly any traffic, whose requests fail at 1 % in both versions; all at once.
+def few(releases: int = 20, side_by_side: int = 10, seconds: float = 600) -> Object:
+    """Good releases of a service with hardly any traffic, whose requests fail at 1 % in both versions.
 
     Each is followed to its end, or for ten minutes: one that is doubted waits.
     """
     scrape(5)
-    opening = Semaphore(4)  # all at once are too many for a small machine
+    opening = Semaphore(4)  # more at once are too many for a small machine
 
     def one(number: int) -> Object:
         with kubectl.fresh_namespace(f"bench-few-{number}") as space:
@@ -211,7 +211,7 @@ def few(releases: int = 20, seconds: float = 600) -> Object:
             print(f"   few {number}: {status.get('outcome', 'waiting')}: {status['why']}", flush=True)
             return release
 
-    with ThreadPoolExecutor(releases) as pool:
+    with ThreadPoolExecutor(side_by_side) as pool:
         seen = [release["status"] for release in pool.map(one, range(releases))]
     return {
         "releases": len(seen),
