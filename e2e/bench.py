@@ -34,6 +34,7 @@ from threading import Semaphore
 from typing import Any
 
 from e2e import follow, install, kubectl, shop
+from e2e.cluster.addons import PROMETHEUS_PROXY
 from e2e.kubectl import Object
 
 RESULTS = kubectl.ROOT / "bench-results"
@@ -98,8 +99,7 @@ def open_shop(
 def scraped(space: str) -> bool:
     """Prometheus has counters of this shop."""
     question = urllib.parse.urlencode({"query": f'traefik_service_requests_total{{service=~".+-svc-{space}-.+"}}'})
-    prometheus = "/api/v1/namespaces/monitoring/services/prometheus:9090/proxy"
-    return bool(json.loads(kubectl.run("get", "--raw", f"{prometheus}/api/v1/query?{question}"))["data"]["result"])
+    return bool(json.loads(kubectl.run("get", "--raw", f"{PROMETHEUS_PROXY}/api/v1/query?{question}"))["data"]["result"])
 
 
 def shipped(space: str, replicas: int = 3, timeout: float = 150, **env: str) -> Object:

@@ -12,7 +12,6 @@ import asyncio
 import http.server
 import json
 import multiprocessing
-import socket
 import subprocess
 import tempfile
 import threading
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e import kubectl
-from e2e.cluster import gotools
+from e2e.cluster import gotools, network
 
 from serinus.api.canary import Canary
 from serinus.controller.looks import Looks, look, pause
@@ -84,16 +83,10 @@ def serve(count: int, port: int) -> None:
     server.serve_forever()
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextmanager
 def prometheus(count: int) -> Iterator[str]:
     """A Prometheus that holds the series of so many Canaries; its address."""
-    source, port = free_port(), free_port()
+    source, port = network.free_ports(2)
     pages = multiprocessing.get_context("spawn").Process(target=serve, args=(count, source), daemon=True)
     pages.start()
     with tempfile.TemporaryDirectory() as folder:

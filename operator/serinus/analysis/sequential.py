@@ -162,14 +162,13 @@ def judge(name: str, rule: Rule, tally: Tally, other: str = "the serving version
     if harmful and tally.severe:
         return finding("Fail", "; most of one look's requests failed")
     if harmful and worse >= needed and tally.bad >= FEWEST:
-        return finding("Fail", f"; {odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed")
+        return finding("Fail", f"; {surprise(worse, rule.alpha)}")
     if health(rule.harm, tally) >= -math.log(ALPHA_HEALTHY):
         return finding("Pass", "; worse, and below harm" if worse >= needed else "")
     bad, total, _, beside_total = tally.pending
     unanswered = bad >= FEWEST and bad >= rule.harm * total and not beside_total
     more = f"; {number(total)} of them wait for a request of {other} to be compared with" if unanswered else ""
-    odds_so_far = f"{odds(worse)} that it is worse, {number(1 / rule.alpha)} to 1 needed"
-    waits = finding("Wait", f", not enough evidence yet: {odds_so_far}{more}")
+    waits = finding("Wait", f", not enough evidence yet: {surprise(worse, rule.alpha)}{more}")
     return replace(waits, doubt=unanswered or (harmful and worse >= math.log(DOUBT)))
 
 
@@ -289,6 +288,11 @@ def _wrong(rule: Rule, tally: Tally) -> str:
         if bad > total * (1 + 1e-9):
             return f"{number(bad)} bad of only {number(total)} requests: `bad` counts something that `total` does not"
     return ""
+
+
+def surprise(worse: float, alpha: float) -> str:
+    """How far the evidence `worse` (ln K) has come, for people."""
+    return f"{odds(worse)} that it is worse, {number(1 / alpha)} to 1 needed"
 
 
 def odds(log: float) -> str:

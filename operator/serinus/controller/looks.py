@@ -31,7 +31,7 @@ from serinus.controller import telemetry
 from serinus.controller.sources import Around, Sources
 from serinus.kube import TEMPLATES, Kube, KubeError
 from serinus.metrics.provider import MetricError, shown
-from serinus.metrics.rhythm import Rhythm
+from serinus.metrics.rhythm import SAME, Rhythm
 from serinus.metrics.templates import LimitQuery, RatioQuery, ResolvedCheck, render, resolve, variables
 from serinus.workloads.deployment import Names
 
@@ -43,8 +43,8 @@ Side = Literal["canary", "serving"]
 TEMPLATE = 10.0
 #: A target that no scrape of the last minute reached at a test's beginning is one whose past is not known.
 HIDDEN = timedelta(minutes=1)
-#: Two replicas of Prometheus scrape at moments of their own: so far apart at least, and at most.
-SAME, LAGGING = timedelta(seconds=0.2), timedelta(minutes=5)
+#: A replica of Prometheus is behind another by this at most; what is further back is another clock.
+LAGGING = timedelta(minutes=5)
 
 
 @dataclass
@@ -52,6 +52,8 @@ class Test:
     """The sequential test of one check, and what it last read of counters."""
 
     tally: Tally
+    #: What it is of, beside the looks' side and beginning.
+    asked: tuple[object, ...] = ()
     rises: Rises = field(default_factory=lambda: Rises({}))
     #: How old the counters may be that `rises` goes on from.
     read_at: datetime | None = None
@@ -184,7 +186,7 @@ async def _number(looks: Looks, sources: Sources, canary: Canary, check: LimitQu
     if check.worse is None or finding.verdict not in ("Pass", "Wait") or value is None:
         return finding
     paired = PairedCheck(check.worse, check.tolerance, sequential.tolerated(canary.spec.analysis, 0.5).alpha)
-    test = looks.tests[check.name] = _test(looks, check.name, _about(looks, query, check.worse, check.tolerance))[0]
+    test = looks.tests[check.name] = _test(looks, check.name, query, check.worse, check.tolerance)[0]
     apart = parse_duration(canary.spec.analysis.metrics_delay)
     if not looks.around.alone and now >= (test.tally.as_of or now) + apart:
         other = await sources.prometheus.value(render(check.query, _variables(looks, canary, _other(looks.side))), now)
@@ -201,7 +203,7 @@ async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, met
     queries = _queries(looks, canary, check)
     snapshot = await sources.counters(kube, canary, metric, around, queries)
     looks.sampled[metric.name] = snapshot.sampled
-    test, fresh = _test(looks, check.name, _about(looks, metric.source, queries))
+    test, fresh = _test(looks, check.name, metric.source, queries)
     if fresh:
         before, pages = snapshot.series, snapshot.pages
         if metric.source == "prometheus":
@@ -229,16 +231,16 @@ async def _count(looks: Looks, kube: Kube, sources: Sources, canary: Canary, met
     return _judged(looks, canary, metric, check, test)
 
 
-def _test(looks: Looks, name: str, of: str) -> tuple[Test, bool]:
-    """The test `of` something under this name, and whether it has to find out yet what it counts from.
+def _test(looks: Looks, name: str, *asked: object) -> tuple[Test, bool]:
+    """The test of what is `asked` under this name, and whether it has to find out yet what it counts from.
 
     It goes on from the record of another process. A template that was edited begins another.
     """
     test = looks.tests.get(name)
-    if test is not None and test.tally.of == of:
+    if test is not None and test.asked == asked:
         return test, False
-    known = _recorded(looks, name)
-    return Test(known if known is not None and known.of == of else sequential.begun(of, looks.start)), True
+    known, of = _recorded(looks, name), _about(looks, *asked)
+    return Test(known if known is not None and known.of == of else sequential.begun(of, looks.start), asked), True
 
 
 def _judged(looks: Looks, canary: Canary, metric: Metric, check: RatioQuery, test: Test) -> Finding:
@@ -255,7 +257,7 @@ def _judged(looks: Looks, canary: Canary, metric: Metric, check: RatioQuery, tes
 def _stale(test: Test, sampled: Mapping[str, datetime]) -> bool:
     """Another replica of Prometheus answered, whose newest scrape is an older one: to go back to it would look like a reset."""
     behind = [test.newest[target] - at for target, at in sampled.items() if target in test.newest]
-    if any(SAME < late < LAGGING for late in behind):
+    if any(timedelta(seconds=SAME) < late < LAGGING for late in behind):
         return True
     test.newest = dict(sampled)
     return False

@@ -20,7 +20,7 @@ _SLOWER = 1.5
 #: The part of an interval that is as good as one: scrapes come some milliseconds early, or late.
 _ABOUT = 0.75
 #: Seconds by which one sample's time may differ from look to look: each answer measures the server's clock anew.
-_SAME = 0.2
+SAME = 0.2
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Rhythm:
             at = moment.timestamp()
             target = self._targets.setdefault(name, _Target(at))
             gap = at - target.newest
-            if gap > _SAME:
+            if gap > SAME:
                 target.period = gap if target.period is None else min(gap, _SLOWER * target.period)
                 target.newest = at
 
