@@ -22,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.parse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -34,7 +33,7 @@ from threading import Semaphore
 from typing import Any
 
 from e2e import follow, install, kubectl, shop
-from e2e.cluster.addons import PROMETHEUS_PROXY
+from e2e.cluster import addons
 from e2e.kubectl import Object
 
 RESULTS = kubectl.ROOT / "bench-results"
@@ -92,14 +91,9 @@ def open_shop(
     load = follow.Load(space, shop.host(NAME, space), rate, seconds)
     load.start()
     # A service has had traffic for longer than one scrape when it ships. Else its first scrape tells nothing.
-    kubectl.until("Prometheus has scraped the shop", lambda: scraped(space), 30)
+    counted = f'traefik_service_requests_total{{service=~".+-svc-{space}-.+"}}'
+    kubectl.until("Prometheus has scraped the shop", lambda: addons.query(counted), 30)
     return load
-
-
-def scraped(space: str) -> bool:
-    """Prometheus has counters of this shop."""
-    question = urllib.parse.urlencode({"query": f'traefik_service_requests_total{{service=~".+-svc-{space}-.+"}}'})
-    return bool(json.loads(kubectl.run("get", "--raw", f"{PROMETHEUS_PROXY}/api/v1/query?{question}"))["data"]["result"])
 
 
 def shipped(space: str, replicas: int = 3, timeout: float = 150, **env: str) -> Object:
