@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serinus.traffic.backends import Pair, has_canary, operations, restored, shares, split, user_weights
+from serinus.traffic.backends import Pair, has_canary, names_service, operations, restored, shares, split, user_weights
 from serinus.traffic.gateway import owners, settled
 
 PAIR = Pair("web", "web-canary", 80, "shop")
@@ -38,7 +39,7 @@ def test_the_canary_stands_beside_the_service_and_nothing_else_moves() -> None:
         {"matches": [{"path": {"value": "/api"}}], "filters": [{"type": "X"}], "backendRefs": [ref("other", weight=1)]},
         {"backendRefs": [ref("web", weight=1, filters=[{"type": "Y"}])]},
     ]
-    after = split(rules, PAIR, 10, {})
+    after = split(rules, PAIR, 10)
     assert after[0] == rules[0]
     assert after[1]["backendRefs"] == [
         ref("web", weight=90, filters=[{"type": "Y"}]),
@@ -49,13 +50,13 @@ def test_the_canary_stands_beside_the_service_and_nothing_else_moves() -> None:
 
 def test_other_backends_keep_their_share() -> None:
     rules = [{"backendRefs": [ref("old", weight=3), ref("web", weight=1)]}]
-    weights = [r["weight"] for r in split(rules, PAIR, 25, user_weights(rules, PAIR))[0]["backendRefs"]]
+    weights = [r["weight"] for r in split(rules, PAIR, 25)[0]["backendRefs"]]
     assert weights == [300, 75, 25]
 
 
 def test_a_weight_that_changes_is_tested_by_name_only() -> None:
-    rules = split([{"backendRefs": [ref("web", weight=1)]}], PAIR, 10, {})
-    patch = operations(rules, split(rules, PAIR, 0, {"0/0": 1}))
+    rules = split([{"backendRefs": [ref("web", weight=1)]}], PAIR, 10)
+    patch = operations(rules, split(rules, PAIR, 0))
     assert {o["path"] for o in patch if o["op"] == "test"} == {
         "/spec/rules/0/backendRefs/0/name",
         "/spec/rules/0/backendRefs/1/name",
@@ -63,8 +64,8 @@ def test_a_weight_that_changes_is_tested_by_name_only() -> None:
 
 
 def test_nothing_to_change_is_no_request() -> None:
-    rules = split([{"backendRefs": [ref("web", weight=1)]}], PAIR, 10, {})
-    assert operations(rules, split(rules, PAIR, 10, {"0/0": 1})) == []
+    rules = split([{"backendRefs": [ref("web", weight=1)]}], PAIR, 10)
+    assert operations(rules, split(rules, PAIR, 10)) == []
 
 
 def test_the_same_name_elsewhere_is_not_ours() -> None:
@@ -85,11 +86,58 @@ def test_whatever_the_route_it_comes_back_as_it_was(rules: list[Any], weights: l
     known = user_weights(rules, PAIR)
     now = deepcopy(rules)
     for weight in weights:
-        now = apply(now, operations(now, split(now, PAIR, weight, known)))
-        assert all(share in (weight, 0) for share in shares(now, PAIR)), "0 where the user gave his Service 0"
+        now = apply(now, operations(now, split(now, PAIR, weight)))
+        assert all(share == weight for share in shares(now, PAIR))
     after = apply(now, operations(now, restored(now, PAIR, known)))
     assert after == rules
     assert not has_canary(after, PAIR)
+
+
+def edited(*refs: dict[str, Any]) -> list[Any]:
+    """A rule in mid-release, at 50 %."""
+    return split([{"backendRefs": list(refs)}], PAIR, 50)
+
+
+def test_a_rule_that_is_inserted_in_mid_release_moves_no_weight_of_the_others() -> None:
+    given = [ref("web", weight=9), ref("old", weight=1)]
+    known = user_weights([{"backendRefs": given}], PAIR)
+    health = {"backendRefs": [ref("health")]}
+    rules = [health, *edited(*given)]
+    for weight in (50, 50, 100):
+        rules = split(rules, PAIR, weight)
+    assert [r["weight"] for r in rules[1]["backendRefs"]] == [0, 900, 100]
+    assert restored(rules, PAIR, known) == [health, {"backendRefs": given}]
+
+
+def test_a_weight_that_the_user_edits_in_mid_release_is_his() -> None:
+    rules = edited(ref("web", weight=9), ref("old", weight=1))
+    rules[0]["backendRefs"][2]["weight"] = 300
+    rules = split(rules, PAIR, 10)
+    assert [r["weight"] for r in rules[0]["backendRefs"]] == [810, 90, 300]
+    assert [r["weight"] for r in restored(rules, PAIR, {"0/0": 9, "0/1": 1})[0]["backendRefs"]] == [9, 3]
+
+
+def test_a_service_that_was_given_no_traffic_in_one_rule_holds_up_none_in_another() -> None:
+    rules = [{"backendRefs": [ref("web", weight=0), ref("old", weight=1)]}, {"backendRefs": [ref("web")]}]
+    assert shares(split(rules, PAIR, 10), PAIR) == [10]
+
+
+def test_another_port_in_the_canary_hides_no_share() -> None:
+    """spec.service.port edited in mid-release: what the canary has is seen, taken, and taken out."""
+    other = replace(PAIR, port=8080)
+    rules = edited(ref("web", weight=1))
+    assert names_service(rules, other)
+    assert shares(rules, other) == [50]
+    assert shares(split(rules, other, 0), other) == [0]
+    assert restored(rules, other, {"0/0": 1}) == [{"backendRefs": [ref("web", weight=1)]}]
+
+
+def test_an_entry_of_ours_that_somebody_moved_is_traffic_all_the_same() -> None:
+    rules = edited(ref("web", weight=1), ref("old", weight=1))
+    service, ours, old = rules[0]["backendRefs"]
+    moved = [{"backendRefs": [service, old, ours]}]
+    assert shares(moved, PAIR) == [None, 25]
+    assert shares(split(moved, PAIR, 0), PAIR) == [0]
 
 
 def test_settled_means_this_generation_everywhere() -> None:

@@ -38,14 +38,14 @@ SEEDED = (
     (
         "weight 0 taken as seen when it was only written",
         machine,
-        "verified = route.weight == 0 and a.arrived() and",
-        "verified = route.weight == 0 and",
+        "verified = route.weight == 0 and (not exposed or (a.arrived() and",
+        "verified = route.weight == 0 and (not exposed or (True and",
     ),
     (
         "pods away in the pass that takes the traffic",
         machine,
-        "return Desired(weight=0, pods=0 if by_pods else kept, released=released",
-        "return Desired(weight=0, pods=0, released=released",
+        "pods=None if over else 0 if by_pods else kept,",
+        "pods=None if over else 0,",
     ),
     ("the end before the canary is gone", machine, "if a.obs.route.restored and a.obs.canary.gone and undone:", "if undone:"),
     (

@@ -250,6 +250,12 @@ SCENARIOS = {
         "deployed rolledback",
         own=lambda world: world.next == 2,
     ),
+    "aborted as it rolls out": Scenario(
+        (GOOD, RESUME, (lambda world: world.status().get("stage") == "Promoting", annotate("abort", "{}"))),
+        f"{TO_PAUSE} Stepping Promoting RollingBack Cleaning Ended Aborted",
+        "deployed rolledback",
+        own=lambda world: world.unpaused(),
+    ),
     "deleted": Scenario(
         (GOOD, (PAUSED, delete)),
         f"{TO_PAUSE} RollingBack Cleaning Ended Aborted",

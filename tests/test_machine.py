@@ -465,3 +465,115 @@ def test_by_number_of_pods_the_versions_are_compared_whatever_the_weight() -> No
     assert alone(by_pods, release().status.model_copy(update={"stage": "Stepping", "weight": 100})) is False
     assert alone(canary(), release().status.model_copy(update={"stage": "Stepping", "weight": 100})) is True
     assert alone(by_pods, release().status.model_copy(update={"stage": "Promoting", "weight": 10})) is True
+
+
+def test_pods_that_are_only_asked_for_are_not_lost() -> None:
+    """An autoscaler answers a peak in mid-release; the new pods take longer to start than a lost one is waited for."""
+    model = Model(canary=canary(steps=[{"weight": 50, "duration": "30m"}]), says="Pass")
+    for _ in range(30):
+        model.tick()
+    model.target = replace(model.target, replicas=30, ready=30)
+    model.room = 2
+    for _ in range(25):
+        model.tick()
+    assert model.release.status.outcome is None
+    assert 0 < model.release.status.weight < 50, "as much as its pods carry"
+    model.own = replace(model.own, ready=0)
+    model.room = 0
+    for _ in range(25):
+        model.tick()
+    assert model.release.status.reason == "ReadinessLost"
+
+
+def test_by_number_of_pods_one_that_is_moved_late_in_a_step_has_time_to_start() -> None:
+    model = Model(canary=canary(traffic={"podRatio": {}}, steps=[{"weight": 50, "duration": "20m"}]), says="Pass")
+    model.route = RouteView(by_pods=True)
+    for _ in range(400):
+        model.tick()
+    assert model.release.status.stage == "Stepping"
+    model.own = replace(model.own, ready=model.own.ready - 1)  # a node is drained
+    model.tick()
+    assert model.release.status.outcome is None
+
+
+def test_a_pause_that_is_edited_away_ends() -> None:
+    steps: list[dict[str, object]] = [{"weight": 50, "duration": "1s"}, {"pause": {}}, {"weight": 100, "duration": "1s"}]
+    model = Model(canary=canary(steps=steps), says="Pass").run("Paused")
+    model.canary = canary(steps=[steps[0], steps[2]])
+    model.run()
+    assert [step.weight for step in model.release.status.steps] == [50, 100]
+    assert model.release.status.outcome == "Promoted"
+
+
+@pytest.mark.parametrize(("canary_pods", "serving", "share"), [(0, 250, 0), (1, 250, 1), (1, 1, 50)])
+def test_a_share_of_pods_is_none_only_without_pods(canary_pods: int, serving: int, share: int) -> None:
+    assert share_of_pods(canary_pods, serving) == share
+
+
+def test_a_newer_version_does_not_wait_for_a_gateways_controller_that_is_down_when_nothing_was_exposed() -> None:
+    model = Model()
+    for turn in range(60):
+        model.route = replace(model.route, settled=False, accepted=False)
+        if turn == 5:
+            model.target = replace(model.target, template="other")
+        model.tick()
+    assert (model.release.status.stage, model.release.status.outcome) == ("Ended", "Superseded")
+
+
+@pytest.mark.parametrize("stage", ["Stepping", "RollingBack", "Returning"])
+def test_a_clock_that_is_set_back_stops_nothing(stage: str) -> None:
+    """So it is too when a process on a node with another clock takes over."""
+    model = Model(canary=canary(rollback={"keepCanaryFor": "1s"}))
+    for _ in range(8):
+        model.tick()
+    if stage == "RollingBack":
+        model.says = "Fail"
+    model.run(stage)
+    model.tick()
+    model.now -= timedelta(hours=1)
+    model.run(limit=100)
+
+
+def test_after_a_traffic_end_that_lies_ahead_the_next_release_waits_no_longer_than_after_any() -> None:
+    subject = canary(analysis={"metricsDelay": "30s"})
+    subject.status.last_traffic_end = START + timedelta(hours=1)
+    assert Model(canary=subject).run("Stepping", limit=40)
+
+
+def test_abort_takes_back_a_version_that_rolls_out() -> None:
+    model = Model(says="Pass", can_roll=False).run("Promoting")
+    model.commands = Commands(abort="web-1")
+    model.run()
+    assert (model.release.status.outcome, model.release.status.reason) == ("Aborted", "AbortedByUser")
+    assert model.target.template == "serving"
+
+
+def undone(*, rolled_out: bool) -> Model:
+    """A version failed as it rolled out, and the one before it is put back."""
+    model = Model(says="Pass", can_roll=False).run("Promoting")
+    model.says = "Fail"
+    model.tick()
+    model.tick()
+    assert model.target.template == "serving"
+    model.target = replace(model.target, paused=False, rolled_out=rolled_out)
+    return model
+
+
+def test_while_the_serving_version_is_put_back_no_other_may_take_its_place() -> None:
+    """Else the pods of the bad one would stay behind the Service for as long as the next is judged."""
+    model = undone(rolled_out=False)
+    assert model.tick().desired.frozen
+    model.target = replace(model.target, rolled_out=True)
+    assert not model.tick().desired.frozen
+    model.run(limit=1)
+
+
+def test_a_serving_version_that_does_not_come_back_is_told_of_and_lets_another_in() -> None:
+    model = undone(rolled_out=False)
+    for _ in range(700):
+        decision = model.tick()
+    assert decision.status.stage == "Cleaning"
+    assert not decision.desired.frozen
+    assert model.notes.count("UndoStuck") == 1
+    model.target = replace(model.target, template="other", paused=True)
+    model.run()

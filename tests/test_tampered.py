@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.apiserver import Call, Gate, Server
+from tests.apiserver import Call, Gate, Server, merged
 from tests.controllers import STUCK, Controllers
 from tests.test_killed_anywhere import (
+    BAD,
     GOOD,
     KEY,
     PAUSED,
     REST,
     RESUME,
+    STABLE,
     Deed,
     Scenario,
     World,
@@ -31,7 +33,19 @@ from tests.test_killed_anywhere import (
     virtual_time,
 )
 
-from serinus.kube import DEPLOYMENTS, EVENTS, RELEASES, ROUTES, SERVICES, Kind, KubeError
+from serinus.kube import (
+    AUTOSCALERS,
+    CANARIES,
+    DEPLOYMENTS,
+    EVENTS,
+    RELEASES,
+    ROUTES,
+    SERVICES,
+    Kind,
+    KubeError,
+    Unreachable,
+)
+from serinus.rollout.machine import REVERT_WAIT
 
 __all__ = ["nothing_unforeseen", "virtual_time"]  # fixtures
 
@@ -203,3 +217,134 @@ def test_a_write_that_is_refused_is_said_and_goes_on_once_it_is_taken() -> None:
     events = [event for event in world.server.all(EVENTS) if event["reason"] == "Refused"]
     assert [why in event["message"] for event in events] == [True]
     assert "Refused" not in str(world.canary()["status"])
+
+
+def test_a_port_that_is_edited_in_mid_release_hides_no_traffic() -> None:
+    taken = []
+
+    def deed(world: World) -> None:
+        world.write(CANARIES, {"spec": {"service": {"name": "web", "port": 8080}}})
+        annotate("abort", "{}")(world)
+
+    def ended(world: World) -> bool:
+        if "Keeping" in world.stages:
+            taken.append(world.taken())
+        return "Ended" in world.stages
+
+    after(GOOD, (PAUSED, deed), (ended, lambda _: None))
+    assert taken[0] == 0, "the proxies have weight 0 when that is said to be seen"
+
+
+def test_one_of_two_routes_that_is_put_back_again_and_again_ends_the_release() -> None:
+    server, times = Server(moment), 0
+
+    class Contested(Tampered):
+        def at_rest(self) -> bool:
+            return "Ended" in self.stages and super().at_rest()
+
+        def tick(self) -> None:
+            nonlocal times
+            super().tick()
+            refs = self.server.get(ROUTES["HTTPRoute"], KEY.namespace, "api")["spec"]["rules"][0]["backendRefs"]
+            if len(refs) > 1 and (times or "Paused" in self.stages):
+                times += 1
+                mine = {"spec": {"rules": [{"backendRefs": [{"name": "web", "port": 80, "weight": 1}]}]}}
+                self.server.change(ROUTES["HTTPRoute"], KEY.namespace, "api", lambda old: merged(old, mine), "argocd")
+
+    world = live(Contested(Scenario((GOOD, RESUME), "", ""), server, Controllers(server)), sound)
+    assert (world.stages[-1], world.status()["reason"]) == ("Aborted", "RouteConflict")
+    assert times <= 4 * (REVERT_WAIT.seconds + 1), "four times, each until the router has had its time to take it"
+    assert not world.wrong
+
+
+def test_an_autoscaler_whose_maximum_is_below_the_replicas_stops_no_release() -> None:
+    server = Server(moment)
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        before, result = server.copy(), work()
+        if call[:2] == ("merge", AUTOSCALERS.plural):
+            spec = server.get(AUTOSCALERS, *KEY)["spec"]
+            if spec["minReplicas"] > spec["maxReplicas"]:
+                server.objects = before.objects
+                raise KubeError(422, "spec.maxReplicas: Invalid value: must be greater than or equal to `minReplicas`")
+        return result
+
+    def shrink(world: World) -> None:
+        world.write(AUTOSCALERS, {"spec": {"maxReplicas": 1}})
+        ship("web:2")(world)
+
+    world = live(Tampered(Scenario(((STABLE, shrink), RESUME), "", ""), server, Controllers(server)), gate)
+    assert world.stages[-1] == "Promoted"
+    assert server.get(AUTOSCALERS, *KEY)["spec"]["minReplicas"] == 1
+
+
+def test_the_autoscalers_floor_comes_back_though_all_else_is_gone_already() -> None:
+    def deed(world: World) -> None:
+        world.server.delete(DEPLOYMENTS, KEY.namespace, "web-canary")
+        mine = {"spec": {"rules": [{"backendRefs": [{"name": "web", "port": 80, "weight": 1}]}]}}
+        for name in ("web", "api"):
+            world.server.change(ROUTES["HTTPRoute"], KEY.namespace, name, lambda old: merged(old, mine), "argocd")
+        annotate("abort", "{}")(world)
+
+    world = after(GOOD, (PAUSED, deed))
+    assert world.server.get(AUTOSCALERS, *KEY)["spec"]["minReplicas"] == 1
+
+
+def test_a_fix_cannot_come_in_between_while_a_bad_version_is_taken_out() -> None:
+    """It would be judged beside the bad one's pods, and they would serve all that time."""
+    server, refused = Server(moment), []
+
+    class Fixed(Tampered):
+        def tick(self) -> None:
+            template = self.server.get(DEPLOYMENTS, *KEY)["spec"]["template"]
+            if self.status().get("undo") and template["spec"]["containers"][0]["image"] == "web:1" and not refused:
+                with pytest.raises(KubeError, match="promoting") as error:
+                    ship("web:3")(self)
+                refused.append(str(error.value))
+            super().tick()
+
+    scenario = Scenario((BAD, RESUME), "", "", harmful=lambda world: world.unpaused())
+    world = live(Fixed(scenario, server, Controllers(server)), sound)
+    assert refused
+    assert world.stages[-1] == "RolledBack"
+    assert {pod["spec"]["containers"][0]["image"] for pod in world.pods("web")} == {"web:1"}
+    assert phase("Stable")(world)
+
+
+def test_a_release_that_was_recorded_by_a_fast_clock_is_not_taken_for_the_newest() -> None:
+    calls = 0
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        nonlocal calls
+        calls += 1
+        assert calls < 20_000, "a hot loop"
+        return work()
+
+    def ahead(world: World) -> None:
+        name = world.release()["metadata"]["name"]
+        late = {"spec": {"requestedAt": "2026-01-01T00:10:00.000000Z"}}
+        world.server.change(RELEASES, KEY.namespace, name, lambda old: merged(old, late))
+        ship("web:bad")(world)
+
+    def rolled_back(world: World) -> bool:
+        return "RolledBack" in [release["status"].get("outcome") for release in world.server.all(RELEASES)]
+
+    world = after(GOOD, RESUME, (lambda world: STABLE(world) and "Ended" in world.stages, ahead), (rolled_back, print), gate=gate)
+    assert world.stages[-1] == "RolledBack"
+
+
+def test_a_note_is_told_though_the_answer_to_the_last_write_of_its_pass_was_lost() -> None:
+    lost = []
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        result = work()
+        release = server.find(RELEASES, KEY.namespace, call[2]) if call[1] == RELEASES.plural else None
+        if call[0] == "patch" and release and release["status"]["stage"] == "Ended" and not lost:
+            lost.append(call)
+            raise Unreachable(0, "no answer")
+        return result
+
+    server = Server(moment)
+    live(Tampered(Scenario((GOOD, RESUME), "", ""), server, Controllers(server)), gate)
+    assert lost
+    assert "Promoted" in {event["reason"] for event in server.all(EVENTS)}

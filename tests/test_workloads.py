@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from tests.model import canary, release
 
-from serinus.controller.world import carrying_pods
+from serinus.controller.world import World, carrying_pods
 from serinus.kube import Object
+from serinus.rollout.observation import RouteView
+from serinus.traffic.podratio import PodRatioRouter
 from serinus.workloads import template as templates
 from serinus.workloads.deployment import (
     KNOWN_AFTER,
@@ -23,6 +25,7 @@ from serinus.workloads.deployment import (
 )
 
 NAMES = Names("web-canary", "web-canary", "web")
+NO_ROUTER = PodRatioRouter(lambda: (0, 0))
 
 
 def template(image: str = "web:1", **labels: str) -> Object:
@@ -92,6 +95,41 @@ def test_the_label_that_tells_them_apart() -> None:
     assert tell({"app": "web"}, {"app": "web"}, by_pods=True) == "serinus.dev/role"
 
 
+def test_of_several_labels_the_one_that_keeps_most_services_from_the_canary_tells_it_apart() -> None:
+    both = {"app.kubernetes.io/name": "web", "app": "web"}
+    assert templates.telling_label(both, both, by_pods=False) == "app.kubernetes.io/name"
+    assert templates.telling_label(both, both, by_pods=False, others=[{"app": "web"}]) == "app"
+    assert templates.telling_label(both, both, by_pods=False, others=[{"tier": "x"}]) == "app.kubernetes.io/name"
+
+
+def service(called: str, **selector: str) -> Object:
+    return {"metadata": {"name": called}, "spec": {"selector": selector}}
+
+
+def test_a_service_that_reaches_the_canary_at_any_weight_is_named() -> None:
+    subject, mine = canary(), service("web", app="web")
+    held = deployment(template={"metadata": {"labels": {"app": "web", "tier": "shop"}}})
+    others = [service("both", app="web", tier="shop"), service("tier", tier="shop"), service("db", app="db"), service("none")]
+    world = World(subject, Names.of(subject), NO_ROUTER, RouteView(), held, None, [], service=mine, services=[mine, *others])
+    assert world.label == "app"
+    assert world.reached_by == ["tier"]
+
+
+def test_the_label_stays_what_it_was_for_a_canary_that_is_there() -> None:
+    """Though a Service that came since would rather have another."""
+    subject, both = canary(), {"app": "web", "name": "web"}
+    held = deployment(selector={"matchLabels": both}, template={"metadata": {"labels": both}})
+    mine = service("web", **both)
+    world = World(subject, Names.of(subject), NO_ROUTER, RouteView(), held, None, [], service=mine)
+    world.services = [mine, service("late", name="web")]
+    assert world.label == "name"
+    attempt = release(template=held["spec"]["template"], serving_template=template())
+    world.canary_service = canary_service(NAMES, mine, "app", both)
+    assert world.label == "app"
+    world.canary_service, world.canary_deployment = None, canary_deployment(NAMES, held, attempt, "app", 1)
+    assert world.label == "app"
+
+
 def test_long_values_stay_within_a_label() -> None:
     assert len(templates.canary_value("app", {"app": "x" * 63})) <= 63
 
@@ -137,6 +175,13 @@ def test_a_budget_as_strict_as_the_users() -> None:
     assert made is not None
     assert made["spec"] == {"minAvailable": 2, "selector": {"matchLabels": {"app": "web-canary"}}}
     assert canary_budget(NAMES, [other], deployment(), "app") is None
+
+
+def test_a_pod_has_one_budget_at_most() -> None:
+    """The eviction API refuses a pod that two select: https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/"""
+    by_tier = {"spec": {"selector": {"matchLabels": {"tier": "shop"}}, "minAvailable": 1}}
+    held = deployment(template={"metadata": {"labels": {"app": "web", "tier": "shop"}}})
+    assert canary_budget(NAMES, [by_tier], held, "app") is None, "canary pods are under the user's own"
 
 
 def test_every_obstacle_has_a_reason_and_a_sentence() -> None:

@@ -197,7 +197,10 @@ class Kube:
             raise Unreachable(0, f"{method} {path}: no answer from the API server: {error!r}") from error
         if not 200 <= response.status <= 299:
             raise _refusal(response.status, data, method)
-        answer: Object = json.loads(data)
+        try:
+            answer: Object = json.loads(data)
+        except ValueError:
+            raise Unreachable(0, f"{method} {path}: something that is no API server answered: {data[:200]!r}") from None
         return answer
 
 

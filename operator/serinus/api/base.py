@@ -128,6 +128,7 @@ class Metadata(BaseModel):
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
     finalizers: list[str] = Field(default_factory=list)
+    creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
 
 

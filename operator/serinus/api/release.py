@@ -190,7 +190,9 @@ class ReleaseStatus(Model):
     step_requests: float = 0
     #: Since when fewer pods are ready than the weight needs.
     unready_since: Time | None = None
-    #: The promotion missed its deadline; template changes are accepted again.
+    #: The most canary pods that were ready at once: more that are asked for later have not been lost.
+    most_ready: int = 0
+    #: The promotion, or putting the serving version back after it, missed its deadline; template changes are accepted again.
     stuck: bool = False
     #: The new version had begun to roll out when it failed: the serving template is put back into the Deployment.
     undo: bool = False

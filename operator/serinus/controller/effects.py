@@ -138,7 +138,7 @@ def _released(deployment: Object, release: Release, template: str, desired: Desi
     elif not let_go and not paused and hold == "pause":
         change["spec"] = {"paused": True}
     frozen = (deployment["metadata"].get("annotations") or {}).get(PROMOTING_ANNOTATION)
-    wanted = release.metadata.name if desired.frozen and template == "held" else None
+    wanted = release.metadata.name if desired.frozen and ours else None
     if frozen != wanted:
         change["metadata"] = {"annotations": {PROMOTING_ANNOTATION: wanted}}
     return change
@@ -213,17 +213,22 @@ def floors(world: World, release: Release) -> list[AutoscalerRecord]:
 async def raise_floors(kube: Kube, world: World, release: Release, status: ReleaseStatus) -> None:
     """While the canary has the traffic the serving pods look idle; a rollback must land on as many as there were."""
     for record in status.autoscalers:
-        floor = max(record.min_replicas or 1, release.spec.target.replicas)
         for hpa in world.autoscalers:
+            floor = _floor(record, release, hpa)
             if hpa["metadata"]["name"] == record.name and (hpa["spec"].get("minReplicas") or 1) < floor:
                 await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": floor}})
+
+
+def _floor(record: AutoscalerRecord, release: Release, hpa: Object) -> int:
+    """Never above its maximum: the API server would not take that."""
+    return min(max(record.min_replicas or 1, release.spec.target.replicas), int(hpa["spec"]["maxReplicas"]))
 
 
 async def give_back_floors(kube: Kube, world: World, release: Release) -> None:
     """As it was, unless somebody set another minimum meanwhile."""
     for record in release.status.autoscalers:
-        floor = max(record.min_replicas or 1, release.spec.target.replicas)
         for hpa in world.autoscalers:
+            floor = _floor(record, release, hpa)
             now = hpa["spec"].get("minReplicas")
             if hpa["metadata"]["name"] == record.name and now == floor and now != record.min_replicas:
                 await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": record.min_replicas}})

@@ -33,6 +33,8 @@ class Lock(BaseLock):
         super().__init__(name, namespace, identity)
         self._kube, self._answered = kube, answered
         self._lease: Object = {}
+        #: When the Lease was last known to be ours: before the request was sent that renewed it.
+        self.renewed: float | None = None
 
     async def get(self, name: str, namespace: str) -> Any:
         """(True, record) or (False, an ApiException whose body says 404)."""
@@ -61,19 +63,32 @@ class Lock(BaseLock):
             "metadata": {"name": name},
             "spec": _spec(election_record),
         }
+        asked = asyncio.get_running_loop().time()
         with contextlib.suppress(KubeError):
             await self._kube.create(LEASES, namespace, body)
+            self.renewed = asked
             return True
         return False
 
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         """True if the Lease is ours (still)."""
+        asked = asyncio.get_running_loop().time()
         try:
             await self._kube.replace(LEASES, namespace, name, {**self._lease, "spec": _spec(updated_record)})
         except KubeError as error:
             log.warning("the Lease could not be renewed: %s", error)
             return False
+        self.renewed = asked
         return True
+
+    async def expired(self) -> None:
+        """Returns before another may take the Lease that was ours, however slow the API server is."""
+        while True:
+            now = asyncio.get_running_loop().time()
+            left = DEADLINE + (now if self.renewed is None else self.renewed) - now
+            if left <= 0:
+                return
+            await asyncio.sleep(left)
 
     async def release(self) -> None:
         """Gives the Lease up, so that a successor need not wait for it to run out."""
@@ -99,7 +114,10 @@ async def lead(lock: Lock, work: Callable[[], Awaitable[None]]) -> None:
     done = asyncio.Event()
     failures: list[Exception] = []
 
+    workers: list[asyncio.Task[None] | None] = []
+
     async def started() -> None:
+        workers.append(asyncio.current_task())
         try:
             await work()
         except Exception as failure:
@@ -114,12 +132,14 @@ async def lead(lock: Lock, work: Callable[[], Awaitable[None]]) -> None:
     election = LeaderElection(Config(lock, DURATION, DEADLINE, PERIOD, started, stopped))
     running = asyncio.ensure_future(election.run())
     ended = asyncio.ensure_future(done.wait())
+    expired = asyncio.ensure_future(lock.expired())
     try:
-        await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running, ended, expired}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (running, ended):
+        tasks = [running, ended, expired, *filter(None, workers)]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(running, ended, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)  # the Lease is given up when the work has ended, not before
         await lock.release()
     if failures:
         raise failures[0]

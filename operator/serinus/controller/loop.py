@@ -20,7 +20,7 @@ from serinus.controller.sources import Around, Sources
 from serinus.controller.tell import Teller
 from serinus.controller.world import World, at_rest, observation, read, releases, warm_at
 from serinus.events.outbox import owed
-from serinus.kube import CANARIES, RELEASES, AlreadyExists, Conflict, Kube, KubeError, NotFound, Unreachable
+from serinus.kube import CANARIES, RELEASES, AlreadyExists, Conflict, Kube, KubeError, NotFound, Object, Unreachable
 from serinus.rollout import rest
 from serinus.rollout.machine import Decision, Desired, Note, advance, alone
 from serinus.rollout.order import writes
@@ -33,7 +33,7 @@ TICK = 1.0
 #: that somebody deleted it. A write that changes nothing costs the API server no new version.
 REFRESH = 10.0
 #: Stages whose passes need everything: the canary's objects are made or removed.
-FULL = ("Preparing", "Cleaning")
+FULL = ("Preparing", "Cleaning", "Ended")
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Loop:
         if (decision.status.stage in FULL or world.route.problem) and not world.full:
             world, decision = await self._decide(memo, canary, release, True)
         if release.status.stage_since is None:  # also where it was created and the answer, or the process, was lost
-            self._teller.began(canary, release, world.deployment)
+            self._teller.began(canary, release, world.deployment, world.reached_by)
         again = await self._apply(canary, memo, release, world, decision)
         self._look(key, canary, memo, release, world)
         if release.status.stage == "Ended":
@@ -159,7 +159,7 @@ class Loop:
         again = status.stage != release.status.stage or status.step != release.status.step
         order = writes(decision, world.route.weight)
         for write in order:
-            if write == "Take" and await router.write(desired.weight or 0, status.routes):
+            if write == "Take" and await router.write(desired.weight or 0):
                 again = True
                 if desired.weight == 0:
                     status.times.zero_written = status.times.zero_written or datetime.now(UTC)
@@ -168,17 +168,14 @@ class Loop:
                     status.routes = router.capture(status.routes)
                 if status.stage == "Preparing" and not status.autoscalers:
                     status.autoscalers = effects.floors(world, release)
-                release.status = status
-                memo.notes += decision.notes
-                status.events = owed(release)
-                self._teller.stamp(release, status)
-                await self._store(memo, release, again)
+                # No more is given on what this process knew when it looked last: it may have been frozen since.
+                await self._record(memo, release, decision, again or world.route.weight < (desired.weight or 0))
             elif write == "Objects":
                 await self._objects(world, release, desired)
             elif write == "Target":
                 await effects.target(self._kube, world, release, desired, self._hold, datetime.now(UTC))
             elif write == "Give" and (status.stage != "Preparing" or world.canary_service is not None):
-                again = await router.write(desired.weight or 0, status.routes) or again
+                again = await router.write(desired.weight or 0) or again
             elif write == "Restore":
                 again = await router.restore(status.routes) or again
             elif write == "Tell":
@@ -194,6 +191,18 @@ class Loop:
             await effects.remove_canary(self._kube, world)
             await effects.give_back_floors(self._kube, world, release)
 
+    async def _record(self, memo: Memo, release: Release, decision: Decision, moved: bool) -> None:
+        """What was decided, on record. Where another process has written since, its word stands."""
+        release.status, untold = decision.status, list(memo.notes)
+        memo.notes += decision.notes
+        release.status.events = owed(release)
+        self._teller.stamp(release, release.status)
+        try:
+            await self._store(memo, release, moved)
+        except Conflict:
+            memo.notes, memo.relist = untold, True
+            raise
+
     async def _store(self, memo: Memo, release: Release, moved: bool) -> None:
         """Writes the Release's status when it says something new; numbers that only grow, now and then."""
         loop_time = asyncio.get_running_loop().time()
@@ -202,13 +211,17 @@ class Loop:
             same = release.status.model_dump(exclude=growing) == memo.stored.model_dump(exclude=growing)
             if same and loop_time - memo.stored_at < REFRESH:
                 return
-        value = release.status.dump()
-        operation = {"op": "add", "path": "/status", "value": value}
+        metadata = release.metadata
+        operations: list[Object] = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
+            {"op": "add", "path": "/status", "value": release.status.dump()},
+        ]
         try:
-            await self._kube.patch(RELEASES, release.metadata.namespace, release.metadata.name, [operation], "status")
+            written = await self._kube.patch(RELEASES, metadata.namespace, metadata.name, operations, "status")
         except NotFound:
             memo.relist = True
             raise _Deleted from None
+        metadata.resource_version = written["metadata"]["resourceVersion"]
         memo.stored, memo.stored_at = release.status.model_copy(deep=True), loop_time
 
     async def _say(self, canary: Canary, memo: Memo, release: Release, world: World, decision: Decision) -> None:
@@ -251,6 +264,9 @@ class Loop:
 
     async def _rest(self, key: Key, canary: Canary, memo: Memo) -> float | None:
         world = await read(self._kube, canary, full=True)
+        if memo.notes and memo.last:  # the answer to its last write was lost
+            self._teller.notes(canary, memo.last, world.deployment, memo.notes)
+            memo.notes = []
         if await effects.put_away(self._kube, world):
             return TICK
         if canary.metadata.deletion_timestamp is not None:
@@ -269,9 +285,10 @@ class Loop:
             try:
                 created = await self._kube.create(RELEASES, canary.metadata.namespace, body(release))
                 release.metadata.uid = created["metadata"]["uid"]
+                release.metadata.resource_version = created["metadata"]["resourceVersion"]
             except AlreadyExists:
                 memo.relist = True  # another process, or this one before it was stopped
-                return 0.0
+                return TICK
             memo.release, memo.stored = release, None
             return 0.0
         await self._status(canary, summary(canary, memo.last, world, decision, datetime.now(UTC)))

@@ -101,7 +101,7 @@ async def _operate(config: Config, kube: Kube, progress: Progress, stop: asyncio
         queue = Queue(loop.run)
         registry = kopf.OperatorRegistry()
         register(registry, queue, index)
-        resync = asyncio.get_running_loop().create_task(_resync(kube, queue, loop, progress))
+        resync = asyncio.get_running_loop().create_task(_resync(kube, queue, loop, progress, config.namespaces))
         stop_flag = asyncio.Event()
         relay = asyncio.get_running_loop().create_task(_relay(stop, stop_flag))
         try:
@@ -127,12 +127,13 @@ async def _relay(stop: asyncio.Event, flag: asyncio.Event) -> None:
     flag.set()
 
 
-async def _resync(kube: Kube, queue: Queue, loop: Loop, progress: Progress) -> None:
+async def _resync(kube: Kube, queue: Queue, loop: Loop, progress: Progress, namespaces: tuple[str, ...]) -> None:
     """A missed event is never sent again: compare what was last seen with what is there, in two requests."""
     while True:
         await asyncio.sleep(30)
         try:
-            canaries = await kube.list(CANARIES, None)
+            found = await kube.list(CANARIES, None)
+            canaries = [c for c in found if not namespaces or c["metadata"]["namespace"] in namespaces]
             progress.answer()
             await asyncio.sleep(RESYNC - 30)
             deployments = await kube.list(DEPLOYMENTS, None, CANARY_LABEL)
@@ -144,7 +145,7 @@ async def _resync(kube: Kube, queue: Queue, loop: Loop, progress: Progress) -> N
             key = Key(canary["metadata"]["namespace"], canary["metadata"]["name"])
             memo = loop.memos.get(key)
             seen = memo.versions.get("deployment") if memo else None
-            if versions.get((key.namespace, canary["spec"]["targetRef"]["name"])) != seen:
+            if memo is None or versions.get((key.namespace, canary["spec"]["targetRef"]["name"])) != seen:
                 queue.wake(key)
         for key in set(loop.memos) - {Key(c["metadata"]["namespace"], c["metadata"]["name"]) for c in canaries}:
             queue.wake(key)

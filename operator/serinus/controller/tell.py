@@ -46,14 +46,19 @@ class Teller:
 
     # ---- people ----
 
-    def began(self, canary: Canary, release: Release, deployment: Object | None) -> None:
-        """A release was created."""
+    def began(self, canary: Canary, release: Release, deployment: Object | None, reached_by: list[str]) -> None:
+        """A release was created. `reached_by`: the Services that no weight keeps from its pods."""
         spec = release.spec
         images = ", ".join(spec.images)
         message = f"{spec.revision} ({images}) is held and gets traffic step by step; {spec.serving_revision} serves"
         if release.status.outcome == "Skipped":
             message = f"{spec.revision} ({images}) goes out without judgement: {release.status.why}"
-        self.notes(canary, release, deployment, [Note("NewVersion", message)])
+        notes = [Note("NewVersion", message)]
+        if reached_by:
+            whose = f"Service {', '.join(reached_by)} selects the canary's pods too: they get its requests whatever the weight"
+            mend = f"let it select by a label by which Service {canary.spec.service.name} and the Deployment select"
+            notes.append(Note("CanaryReached", f"{whose}; {mend}", "Warning"))
+        self.notes(canary, release, deployment, notes)
 
     def notes(self, canary: Canary, release: Release, deployment: Object | None, notes: list[Note]) -> None:
         """One line in the log and an event on the Canary and on the Deployment for each."""
@@ -124,8 +129,8 @@ class Teller:
         if self._sinks and uid not in self._delivering and any(e.delivered_at is None for e in deliverable(release)):
             self._delivering.add(uid)
             self._spawn(self._deliver(uid))
-        elif release.status.stage == "Ended" and uid not in self._delivering:
-            self._releases.pop(uid, None)
+        elif uid not in self._delivering:
+            self._settled(release)
 
     def take_over(self, known: list[Release]) -> None:
         """What a process before this one left unsent."""
@@ -150,9 +155,16 @@ class Teller:
                 await self._mark(release, due[0])
         finally:
             self._delivering.discard(uid)
-            latest = self._releases.get(uid)
-            if latest is not None and latest.status.stage == "Ended":
-                self._releases.pop(uid, None)
+            if (latest := self._releases.get(uid)) is not None:
+                self._settled(latest)
+
+    def _settled(self, release: Release) -> None:
+        """Forgets one that has ended, and what was delivered of it once all of that is on record."""
+        if release.status.stage == "Ended":
+            uid = release.metadata.uid
+            self._releases.pop(uid, None)
+            if all(event.delivered_at for event in release.status.events):
+                self._delivered = {key: when for key, when in self._delivered.items() if key[0] != uid}
 
     async def _send(self, release: Release, event: OutboxEvent) -> None:
         cdevent = cdevents.build(event, release, self._config.cluster)
@@ -178,7 +190,10 @@ class Teller:
             {"op": "add", "path": f"/status/events/{index}/deliveredAt", "value": stamped},
         ]
         try:
-            await self._kube.patch(RELEASES, release.metadata.namespace, release.metadata.name, operations, "status")
+            written = await self._kube.patch(RELEASES, release.metadata.namespace, release.metadata.name, operations, "status")
+            current.metadata.resource_version = written["metadata"]["resourceVersion"]
+            for known in current.status.events:
+                known.delivered_at = now if known.id == event.id else known.delivered_at
         except NotFound:
             return
         except KubeError as error:  # a release that has ended is not stored again: without the mark it is never pruned

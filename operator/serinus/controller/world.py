@@ -17,6 +17,7 @@ from serinus.api.canary import Canary
 from serinus.api.release import Release
 from serinus.kube import AUTOSCALERS, BUDGETS, DEPLOYMENTS, PODS, RELEASES, REPLICA_SETS, SERVICES, Kind, Kube, Object
 from serinus.metrics.builtin import exporter_of
+from serinus.rollout.machine import REVERT_WAIT
 from serinus.rollout.observation import CanaryView, Commands, Observation, RouteView
 from serinus.rollout.rest import AtRest, LastRelease
 from serinus.traffic.backends import Pair
@@ -47,6 +48,8 @@ class World:
     replica_sets: list[Object] = field(default_factory=list)
     budgets: list[Object] = field(default_factory=list)
     autoscalers: list[Object] = field(default_factory=list)
+    #: Only while a release is under way.
+    services: list[Object] = field(default_factory=list)
 
     @property
     def namespace(self) -> str:
@@ -92,10 +95,28 @@ class World:
 
     @property
     def label(self) -> str:
-        """The label that tells canary pods from serving ones."""
-        selector = (self.service or {}).get("spec", {}).get("selector") or {}
-        match = (self.deployment or {}).get("spec", {}).get("selector", {}).get("matchLabels") or {}
-        return templates.telling_label(selector, match, self.by_pods) or "app"
+        """The label that tells canary pods from serving ones: the one that does already, as far as the canary is there."""
+        match = _match(self.deployment)
+        if self.ours(self.canary_deployment):
+            return next((key for key, value in _match(self.canary_deployment).items() if match.get(key) != value), "app")
+        selector = _selector_of(self.service)
+        if self.ours(self.canary_service):
+            return next((key for key, value in _selector_of(self.canary_service).items() if selector.get(key) != value), "app")
+        return templates.telling_label(selector, match, self.by_pods, [_selector_of(other) for other in self._others]) or "app"
+
+    @property
+    def _others(self) -> list[Object]:
+        """More Services that select the user's pods."""
+        labels = ((self.deployment or {}).get("spec", {}).get("template", {}).get("metadata") or {}).get("labels") or {}
+        known = (self.names.service, self.canary.spec.service.name)
+        others = [service for service in self.services if service["metadata"]["name"] not in known]
+        return [service for service in others if _selector_of(service) and _selector_of(service).items() <= labels.items()]
+
+    @property
+    def reached_by(self) -> list[str]:
+        """Those of them that select the canary's pods as well. Without a router all are meant to."""
+        label = self.label
+        return [] if self.by_pods else [s["metadata"]["name"] for s in self._others if label not in _selector_of(s)]
 
     @property
     def serving(self) -> Object | None:
@@ -148,12 +169,20 @@ async def read(kube: Kube, canary: Canary, full: bool, release: Release | None =
             kube.list(AUTOSCALERS, namespace),
         )
         world.replica_sets = replica_sets
+        world.services = await kube.list(SERVICES, namespace) if release else []
     return world
 
 
+def _match(deployment: Object | None) -> dict[str, str]:
+    return (deployment or {}).get("spec", {}).get("selector", {}).get("matchLabels") or {}
+
+
+def _selector_of(service: Object | None) -> dict[str, str]:
+    return (service or {}).get("spec", {}).get("selector") or {}
+
+
 def _selector(deployment: Object | None) -> str:
-    match = (deployment or {}).get("spec", {}).get("selector", {}).get("matchLabels") or {}
-    return ",".join(f"{key}={value}" for key, value in sorted(match.items()))
+    return ",".join(f"{key}={value}" for key, value in sorted(_match(deployment).items()))
 
 
 def carrying_pods(canary_deployment: Object | None, pods: list[Object]) -> int:
@@ -176,9 +205,10 @@ def observation(world: World, release: Release, verdict: Verdict | None, now: da
     fault, _ = judge_pods(world.pods, now.timestamp())
     mine = own is not None and (own["metadata"].get("annotations") or {}).get("serinus.dev/release") == release.metadata.name
     annotations = canary.metadata.annotations
-    # The router had taken our weight, and now no route knows the canary: somebody else wrote them since.
-    gone = world.route.restored and not world.route.by_pods and not world.route.missing
-    reverted = gone and release.status.weight > 0 and release.status.step_since is not None
+    # The router had taken our weight, or has had its time, and a route that we wrote lacks the canary: somebody else wrote it.
+    status = release.status
+    written = status.step_since is not None or (status.stage_since is not None and now - status.stage_since > REVERT_WAIT)
+    reverted = world.route.reverted and status.weight > 0 and written
     return Observation(
         target=workload.view(world.deployment, release),
         canary=CanaryView(
@@ -247,4 +277,9 @@ async def releases(kube: Kube, canary: Canary) -> list[Release]:
     """This Canary's, oldest first."""
     found = await kube.list(RELEASES, canary.metadata.namespace, Names.of(canary).selector)
     parsed = [Release.model_validate(item) for item in found]
-    return sorted(parsed, key=lambda release: release.spec.requested_at)
+
+    def age(release: Release) -> tuple[datetime, datetime]:
+        """By the API server's clock, and within its second by ours: another process's may have been fast."""
+        return release.metadata.creation_timestamp or release.spec.requested_at, release.spec.requested_at
+
+    return sorted(parsed, key=age)

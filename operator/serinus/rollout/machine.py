@@ -231,7 +231,9 @@ def preparing(a: _Attempt) -> None:
 def quarantine(a: _Attempt) -> datetime | None:
     """Until when the newest samples may still lack the last requests of the release before."""
     ended = a.canary.status.last_traffic_end
-    return ended + parse_duration(a.canary.spec.analysis.metrics_delay) if ended else None
+    if ended is None:
+        return None
+    return min(ended, a.status.stage_since or a.now) + parse_duration(a.canary.spec.analysis.metrics_delay)
 
 
 def start(a: _Attempt, index: int) -> None:
@@ -258,33 +260,46 @@ def stepping(a: _Attempt) -> None:
     if step.weight is None:  # the plan was changed in mid-release
         start(a, a.status.step)
         return
-    weight = step.weight
     if a.leaves_route_alone():
         return
-    enough, by_pods = a.obs.canary.ready >= a.pods(weight), a.obs.route.by_pods
-    if enough or by_pods:
-        a.status.weight = weight
-    if enough or (by_pods and a.obs.canary.ready):
-        a.status.times.first_exposed = a.status.times.first_exposed or (a.status.stage_since if by_pods else a.now)
-    if not enough:
-        a.status.why = a.obs.canary.problem or f"canary pods ready: {a.obs.canary.ready} of {a.pods(weight)}"
-        if a.since(a.status.stage_since) >= parse_duration(a.canary.spec.progress_deadline):
-            a.back("RolledBack", "ProgressDeadlineExceeded", f"no room for {weight} %: {a.status.why}")
+    if a.status.weight == 0 and a.status.route_reverted_at:  # the canary is added again
+        a.status.stage_since, a.status.route_reverted_at = a.now, None
+    if not room(a, step.weight):
         return
     fresh = a.status.step_since is None
     if not a.arrived():
         if a.obs.route.problem:
             unrouted(a)
         else:
-            a.status.why = f"waiting for the router to take {weight} %"
-        return
-    if fresh:
-        a.status.step_requests = a.status.exposure.requests
-        if not a.status.steps or a.status.steps[-1].weight != weight:  # once, however often its pods were short
-            a.status.steps = [*a.status.steps[1 - MOST_STEPS :], StepReached(weight=weight, at=a.now)]
-        a.tell("StepReached", f"{a.release.spec.revision} has {weight} % of the traffic")
-        return  # what was known before this weight says nothing about it
-    judge_step(a, step)
+            a.status.why = f"waiting for the router to take {step.weight} %"
+    elif fresh:  # what was known before this weight says nothing about it
+        reached(a, step.weight)
+    else:
+        judge_step(a, step)
+
+
+def room(a: _Attempt, weight: int) -> bool:
+    """There are enough pods for it. Without a router they get their share one by one."""
+    enough, by_pods = a.obs.canary.ready >= a.pods(weight), a.obs.route.by_pods
+    if enough or by_pods:
+        a.status.weight = weight
+    if enough or (by_pods and a.obs.canary.ready):
+        a.status.times.first_exposed = a.status.times.first_exposed or (a.status.stage_since if by_pods else a.now)
+    if not enough:
+        if a.status.step_since is not None:  # it was reached: a pod that is moved, or one more, has as long again
+            a.status.stage_since, a.status.step_since = a.now, None
+        a.status.why = a.obs.canary.problem or f"canary pods ready: {a.obs.canary.ready} of {a.pods(weight)}"
+        if a.since(a.status.stage_since) >= parse_duration(a.canary.spec.progress_deadline):
+            a.back("RolledBack", "ProgressDeadlineExceeded", f"no room for {weight} %: {a.status.why}")
+    return enough
+
+
+def reached(a: _Attempt, weight: int) -> None:
+    """The router has taken it."""
+    a.status.step_requests = a.status.exposure.requests
+    if not a.status.steps or a.status.steps[-1].weight != weight:  # once, however often its pods were short
+        a.status.steps = [*a.status.steps[1 - MOST_STEPS :], StepReached(weight=weight, at=a.now)]
+    a.tell("StepReached", f"{a.release.spec.revision} has {weight} % of the traffic")
 
 
 def judge_step(a: _Attempt, step: Step) -> None:
@@ -320,7 +335,8 @@ def short_of_pods(a: _Attempt) -> bool:
         a.status.unready_since = None
         return False
     a.status.unready_since = a.status.unready_since or a.now
-    if a.since(a.status.unready_since) >= READINESS_GRACE:
+    lost = ready < min(wanted, a.status.most_ready)  # else they have only been asked for
+    if a.since(a.status.unready_since) >= (READINESS_GRACE if lost else parse_duration(a.canary.spec.progress_deadline)):
         a.back("RolledBack", "ReadinessLost", f"only {ready} of {wanted} canary pods are ready under traffic")
         return True
     a.status.weight = min(a.status.weight, carries(ready, a.replicas))
@@ -339,6 +355,9 @@ def paused(a: _Attempt) -> None:
     """Judged as at a step, but only a person ends it."""
     if interrupted(a) or short_of_pods(a):
         return
+    if a.plan[a.status.step].pause is None:  # the plan was changed in mid-release
+        start(a, a.status.step)
+        return
     if a.status.steps and not a.status.route_reverted_at:  # lowered for pods that have become ready again
         a.status.weight = a.status.steps[-1].weight
     a.arrived()  # only of a weight that was taken is it noticed that somebody puts the route back
@@ -354,8 +373,8 @@ def promoting(a: _Attempt) -> None:
         a.status.weight, a.status.step_since = 0, None
     cap(a)
     a.arrived()
-    if a.status.outcome != "Skipped" and (a.obs.canary.fault or (a.obs.verdict and a.obs.verdict.kind == "Fail")):
-        a.status.undo = True
+    if a.status.outcome != "Skipped" and condemned(a):
+        a.status.undo, a.status.stuck = True, False
         interrupted(a)
     elif not target.exists:
         a.back("Aborted", "TargetDeleted", "the Deployment was deleted while the version was promoted")
@@ -376,14 +395,42 @@ def promoting(a: _Attempt) -> None:
         a.tell("PromotionStuck", f"{a.status.why}; template changes are accepted again", "Warning")
 
 
+def condemned(a: _Attempt) -> bool:
+    """The version that rolls out is not wanted any more: by the evidence, or by a person."""
+    failed = a.obs.canary.fault is not None or (a.obs.verdict is not None and a.obs.verdict.kind == "Fail")
+    return failed or (a.obs.commands.abort == a.release.metadata.name and a.obs.target.template == "held")
+
+
+def undoing(a: _Attempt) -> bool:
+    """The serving version is on its way back into the Deployment. Another one now would leave bad pods behind the Service."""
+    back = a.obs.target.template == "serving" and a.obs.target.rolled_out and not a.obs.target.paused
+    return a.status.undo and a.obs.target.exists and not back
+
+
+def overdue(a: _Attempt) -> None:
+    """The serving version does not come back: a person has to look, and may apply another."""
+    deadline = a.canary.spec.promotion.deadline
+    if undoing(a) and not a.status.stuck and a.since(a.status.times.decided) >= parse_duration(deadline):
+        a.status.stuck = True
+        problem = a.obs.target.problem or "see the Deployment"
+        a.tell(
+            "UndoStuck",
+            f"{a.release.spec.serving_revision} is not back in the Deployment after {deadline}: {problem}; "
+            "template changes are accepted again",
+            "Warning",
+        )
+
+
 def returning(a: _Attempt) -> None:
     """The Deployment's new pods are cold: they get the traffic back in steps, judged."""
     verdict = a.obs.verdict
     last = max((step.weight for step in a.status.steps), default=100)
     cap(a)
     if a.status.times.returning is None:
-        if a.status.return_after and a.now < a.status.return_after:
-            return
+        if a.status.return_after:
+            a.status.return_after = min(a.status.return_after, a.now + RETURN_RETRY)
+            if a.now < a.status.return_after:
+                return
         a.status.times.returning = a.now
         a.status.weight, a.status.step_since = min(a.status.weight, way_back(last)[0]), None
     if verdict and verdict.kind == "Fail" and a.obs.canary.ready >= a.pods(last):
@@ -414,7 +461,7 @@ def rolling_back(a: _Attempt) -> None:
     """Weight 0 is written at every pass until the router says that it has it."""
     route = a.obs.route
     exposed = a.status.times.first_exposed is not None
-    verified = route.weight == 0 and a.arrived() and (not exposed or a.since(a.status.step_since) >= SETTLE)
+    verified = route.weight == 0 and (not exposed or (a.arrived() and a.since(a.status.step_since) >= SETTLE))
     if verified or route.missing:
         times = a.status.times
         times.zero_written = times.zero_written or a.now
@@ -444,6 +491,7 @@ def keeping(a: _Attempt) -> None:
 
 def cleaning(a: _Attempt) -> None:
     """Ends when the user's objects are as they were and nothing of ours is left."""
+    overdue(a)
     target = a.obs.target
     waited = a.since(a.status.stage_since) >= parse_duration(a.canary.spec.promotion.deadline)
     if a.status.outcome == "Skipped" and not a.status.times.promoted and target.template == "held" and not target.paused:
@@ -510,19 +558,22 @@ def desired(a: _Attempt) -> Desired:
     """What should be so in the stage that was reached."""
     stage, status, by_pods = a.status.stage, a.status, a.obs.route.by_pods
     first = next(step.weight or 0 for step in a.plan if step.weight)
-    kept = a.obs.canary.replicas
-    failed = status.outcome == "RolledBack" or status.reason == "AbortedByUser"
-    failure = status.why if stage != "RollingBack" and failed and not status.undo else ""
-    if stage in ("Cleaning", "Ended"):
-        return Desired(weight=None, pods=None, released=status.outcome == "Skipped", undo=status.undo, failure=failure)
-    if stage in ("RollingBack", "Keeping"):
-        released = status.outcome == "Skipped"
-        return Desired(weight=0, pods=0 if by_pods else kept, released=released, undo=status.undo, failure=failure)
+    kept, skipped = a.obs.canary.replicas, status.outcome == "Skipped"
+    if stage in ("RollingBack", "Keeping", "Cleaning", "Ended"):
+        over = stage in ("Cleaning", "Ended")
+        failed = status.outcome == "RolledBack" or status.reason == "AbortedByUser"
+        return Desired(
+            weight=None if over else 0,
+            pods=None if over else 0 if by_pods else kept,
+            released=skipped,
+            frozen=undoing(a) and not status.stuck and stage != "Ended",
+            undo=status.undo,
+            failure=status.why if stage != "RollingBack" and failed and not status.undo else "",
+        )
     if stage == "Preparing":
         idle = a.obs.target.replicas == 0 or by_pods
         return Desired(weight=0, pods=0 if idle else a.pods(first))
     if stage == "Promoting":
-        skipped = status.outcome == "Skipped"
         # Once more pods are asked for, none is taken away before the traffic is.
         return Desired(
             weight=None if skipped else status.weight,
@@ -532,7 +583,6 @@ def desired(a: _Attempt) -> Desired:
             frozen=not status.stuck and not skipped,
         )
     if stage in ("Returning", "Draining"):
-        skipped = status.outcome == "Skipped"
         return Desired(weight=None if skipped else status.weight, pods=None if skipped else kept, released=skipped)
     step = a.plan[status.step].weight if stage == "Stepping" else 0
     alone = status.weight == 0 and (a.leaves_route_alone() or (stage == "Paused" and status.route_reverted_at is not None))
@@ -544,6 +594,10 @@ def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -
     """One decision. The same arguments give the same answer; nothing but the answer changes."""
     a = _Attempt(canary, release, obs, now, release.status.model_copy(deep=True))
     a.status.stage_since = a.status.stage_since or now
+    for moment in ("stage_since", "step_since", "unready_since", "route_reverted_at"):  # of a clock that was fast
+        known = getattr(a.status, moment)
+        setattr(a.status, moment, min(known, now) if known else None)
+    a.status.most_ready = max(a.status.most_ready, obs.canary.ready)
     if obs.verdict and a.status.stage not in ("Cleaning", "Ended", "Returning", "Draining"):
         unanswered(a)
         a.status.evidence = evidence(a.status, obs.verdict)

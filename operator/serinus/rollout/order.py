@@ -7,7 +7,7 @@ Pure, so that the exploration in tests/explore.py walks the very order that the 
     Objects   the canary's pods and companions
     Target    the user's Deployment
     Give      traffic is given
-    Restore   the routes are put back
+    Restore   the routes are put back; first of all where they still send traffic to the canary
     Tell      what people read: the Canary's status, events
 """
 
@@ -23,6 +23,8 @@ Write = Literal["Take", "Record", "Objects", "Target", "Give", "Restore", "Tell"
 def writes(decision: Decision, weight: int) -> tuple[Write, ...]:
     """What a pass writes, in order, when the canary has `weight` percent in the routes."""
     wanted = decision.desired.weight
+    if wanted is None and weight:
+        return ("Restore", "Record", "Objects", "Target", "Tell")
     if wanted is None:
         return ("Record", "Objects", "Target", "Restore", "Tell")
     if weight > wanted:

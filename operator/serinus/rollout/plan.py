@@ -27,7 +27,7 @@ def carries(ready: int, replicas: int) -> int:
 
 def share_of_pods(canary: int, serving: int) -> int:
     """The share in percent that follows from pod counts."""
-    return round(100 * canary / (canary + serving)) if canary else 0
+    return max(1, round(100 * canary / (canary + serving))) if canary else 0
 
 
 def way_back(weight: int) -> list[int]:

@@ -2,7 +2,8 @@
 
 The shapes are Gateway API's (v1 HTTPRoute and GRPCRoute: spec.rules[].backendRefs[]). Other backends, rules, filters,
 matches and order stay. In a rule with other backends all weights are multiplied by 100, so that the share the user gave
-each of them stays the same while his Service's part is split in percent.
+each of them stays the same while his Service's part is split in percent. What he gave is read back from the rule itself:
+it stays right when he edits, inserts or removes rules in mid-release.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ class Pair:
     namespace: str
 
     def is_service(self, ref: Ref) -> bool:
-        """This entry sends traffic to the user's Service."""
-        return self._names(ref, self.service) and ref.get("port", self.port) == self.port
+        """This entry sends traffic to the user's Service, at the port that is delivered."""
+        return self.names_service(ref) and ref.get("port", self.port) == self.port
+
+    def names_service(self, ref: Ref) -> bool:
+        """The same, at whatever port."""
+        return self._names(ref, self.service)
 
     def is_canary(self, ref: Ref) -> bool:
         """This entry is ours."""
@@ -41,20 +46,65 @@ class Pair:
         return here and ref.get("kind", "Service") == "Service" and not ref.get("group") and ref.get("name") == name
 
 
-def shares(rules: list[Rule], pair: Pair) -> list[int | None]:
-    """For each entry of the user's Service: the canary's percent beside it; None where the canary is missing."""
-    found: list[int | None] = []
-    for _, refs in _backends(rules):
-        for index, ref in enumerate(refs):
-            if pair.is_service(ref):
-                beside = refs[index + 1] if index + 1 < len(refs) else {}
-                found.append(_percent(ref, beside) if pair.is_canary(beside) else None)
+@dataclass(frozen=True)
+class Entry:
+    """One of the user's backendRefs in a rule."""
+
+    ref: Ref
+    #: Sends traffic to the user's Service: by its port or, whatever port the Canary names by now, because ours is behind it.
+    splits: bool
+    #: Ours, right behind it.
+    ours: Ref | None
+    #: The weight that the user gave it.
+    given: int
+
+
+def entries(refs: list[Ref], pair: Pair) -> list[Entry]:
+    """A rule's backendRefs, read. Where one of them is ours, the weights of all are hundredfold."""
+    scaled = any(pair.is_canary(ref) for ref in refs)
+    found = []
+    for ref, behind in pairwise([*refs, {}]):
+        if pair.is_canary(ref):
+            continue
+        ours = behind if pair.is_canary(behind) and pair.names_service(ref) else None
+        weight = _weight(ref) + (_weight(ours) if ours else 0)
+        given = max(1, round(weight / 100)) if scaled and weight else weight
+        found.append(Entry(ref, pair.is_service(ref) or ours is not None, ours, given))
     return found
 
 
-def _percent(service: Ref, canary: Ref) -> int:
-    mine, theirs = canary.get("weight", 1), service.get("weight", 1)
-    return round(100 * mine / (mine + theirs)) if mine else 0
+def names_service(rules: list[Rule], pair: Pair) -> bool:
+    """Some entry sends traffic to the user's Service."""
+    return any(entry.splits for _, refs in _backends(rules) for entry in entries(refs, pair))
+
+
+def shares(rules: list[Rule], pair: Pair) -> list[int | None]:
+    """For each entry of the user's Service: the canary's percent beside it; None where the canary is missing.
+
+    One that was given weight 0 is left out: there is nothing to share. An entry of ours that somebody moved elsewhere counts.
+    """
+    found: list[int | None] = []
+    for _, refs in _backends(rules):
+        known = entries(refs, pair)
+        for entry in known:
+            if entry.splits and entry.ours is None:
+                found.append(None)
+            elif entry.ours is not None and entry.given:
+                found.append(_percent(_weight(entry.ours), _weight(entry.ref)))
+        placed = [id(entry.ours) for entry in known]
+        total = sum(_weight(ref) for ref in refs)
+        strays = [ref for ref in refs if pair.is_canary(ref) and id(ref) not in placed]
+        found += [_percent(_weight(ref), total - _weight(ref)) for ref in strays]
+    return found
+
+
+def _weight(ref: Ref) -> int:
+    return int(ref.get("weight", 1))
+
+
+def _percent(mine: int, others: int) -> int:
+    """At least 1 when there is any."""
+    return max(1, round(100 * mine / (mine + others))) if mine else 0
 
 
 def has_canary(rules: list[Rule], pair: Pair) -> bool:
@@ -85,49 +135,46 @@ def user_weights(rules: list[Rule], pair: Pair) -> dict[str, int]:
     }
 
 
-def split(rules: list[Rule], pair: Pair, weight: int, weights: Mapping[str, int]) -> list[Rule]:
+def split(rules: list[Rule], pair: Pair, weight: int) -> list[Rule]:
     """The rules with the canary at `weight` percent of the user's Service."""
     changed = deepcopy(rules)
     for number, refs in _backends(changed):
-        if any(pair.is_service(ref) for ref in refs):
-            changed[number]["backendRefs"] = list(_split(number, refs, pair, weight, weights))
+        known = entries(refs, pair)
+        if any(entry.splits for entry in known):
+            changed[number]["backendRefs"] = list(_split(known, pair, weight))
     return changed
 
 
-def _split(number: int, refs: list[Ref], pair: Pair, weight: int, weights: Mapping[str, int]) -> Iterator[Ref]:
-    own = [ref for ref in refs if not pair.is_canary(ref)]
-    alone = len(own) == 1
-    for index, ref in enumerate(own):
-        given = _given(weights, number, index, ref)
-        if not pair.is_service(ref):
-            yield ref | {"weight": given * 100}
+def _split(known: list[Entry], pair: Pair, weight: int) -> Iterator[Ref]:
+    for entry in known:
+        if not entry.splits:
+            yield entry.ref | {"weight": entry.given * 100}
             continue
-        unit = min(given, 1) if alone else given
-        yield ref | {"weight": unit * (100 - weight)}
-        yield deepcopy(ref) | {"name": pair.canary, "weight": unit * weight}
+        unit = _unit(entry.given, len(known))
+        yield entry.ref | {"weight": unit * (100 - weight)}
+        yield deepcopy(entry.ref) | {"name": pair.canary, "weight": unit * weight}
 
 
-def _given(weights: Mapping[str, int], number: int, index: int, ref: Ref) -> int:
-    given = weights.get(f"{number}/{index}", ref.get("weight", 1))
-    return 1 if given < 0 else given
+def _unit(given: int, among: int) -> int:
+    """A hundredth of what stands in the route for a weight that the user gave; alone in its rule any weight is as good as 1."""
+    given = 1 if given < 0 else given
+    return min(given, 1) if among == 1 else given
 
 
 def restored(rules: list[Rule], pair: Pair, weights: Mapping[str, int]) -> list[Rule]:
-    """The rules without the canary, each weight as the user wrote it."""
+    """The rules without the canary, each weight as the user wrote it: as `weights` has it, where that fits what is there."""
     changed = deepcopy(rules)
     for number, refs in _backends(changed):
         if not any(pair.is_canary(ref) for ref in refs):
             continue
-        own = [ref for ref in refs if not pair.is_canary(ref)]
-        for index, ref in enumerate(own):
-            given = weights.get(f"{number}/{index}")
-            if given is None:
-                ref["weight"] = 1
-            elif given < 0:
-                ref.pop("weight", None)
-            else:
-                ref["weight"] = given
-        changed[number]["backendRefs"] = own
+        known = entries(refs, pair)
+        for index, entry in enumerate(known):
+            wrote = weights.get(f"{number}/{index}", entry.given)
+            given = wrote if _unit(wrote, len(known)) == entry.given else entry.given
+            entry.ref.pop("weight", None)
+            if given >= 0:
+                entry.ref["weight"] = given
+        changed[number]["backendRefs"] = [entry.ref for entry in known]
     return changed
 
 

@@ -15,7 +15,7 @@ from serinus.api.canary import GatewayAPI
 from serinus.api.release import RouteRecord
 from serinus.kube import FIELD_MANAGER, ROUTES, Conflict, Kube, Object
 from serinus.rollout.observation import RouteView
-from serinus.traffic.backends import Pair, busy, has_canary, operations, restored, shares, split, user_weights
+from serinus.traffic.backends import Pair, busy, has_canary, names_service, operations, restored, shares, split, user_weights
 
 RouteKind = Literal["HTTPRoute", "GRPCRoute"]
 
@@ -27,8 +27,8 @@ class GatewayRouter:
         self._kube, self._namespace, self._pair = kube, namespace, pair
         self._names: list[tuple[RouteKind, str]] = [("HTTPRoute", ref.name) for ref in gateway.http_routes or []]
         self._names += [("GRPCRoute", ref.name) for ref in gateway.grpc_routes or []]
-        written = ((record.kind, record.name) for record in records)
-        self._names += [key for key in written if key not in self._names]
+        self._written = [(record.kind, record.name) for record in records]
+        self._names += [key for key in self._written if key not in self._names]
         self._routes: dict[tuple[RouteKind, str], Object] = {}
 
     async def observe(self) -> RouteView:
@@ -41,12 +41,14 @@ class GatewayRouter:
         problems = [p for (kind, name), route in self._routes.items() if (p := problem(kind, name, route, self._pair))]
         missing = [key[1] for key in self._names if key not in self._routes]
         weights = set(parts)
+        carrying = {key for key, route in self._routes.items() if has_canary(_rules(route), self._pair)}
         return RouteView(
             weight=max((part or 0 for part in parts), default=0),
-            uniform=len(weights) == 1 and None not in weights,
+            uniform=len(weights) <= 1 and None not in weights,
             settled=all(settled(route) for route in self._routes.values()),
             accepted=all(settled(route, {"Accepted"}) for route in self._routes.values()),
-            restored=not any(has_canary(_rules(route), self._pair) for route in self._routes.values()),
+            reverted=any(key in self._written and key not in carrying for key in self._routes),
+            restored=not carrying,
             problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
             busy=next((name for route in self._routes.values() if (name := busy(_rules(route), self._pair))), ""),
         )
@@ -72,15 +74,14 @@ class GatewayRouter:
                 )
         return list(records.values())
 
-    async def write(self, weight: int, records: list[RouteRecord]) -> bool:
+    async def write(self, weight: int) -> bool:
         """All routes at once: no one of them waits for another's answer."""
-        known = {(record.kind, record.name): record.weights for record in records}
         patches = {}
         for key, route in self._routes.items():
             before = _rules(route)
             if busy(before, self._pair):
                 continue
-            if patch := operations(before, split(before, self._pair, weight, known.get(key, {}))):
+            if patch := operations(before, split(before, self._pair, weight)):
                 patches[key] = patch
         results = await asyncio.gather(
             *(self._kube.patch(ROUTES[kind], self._namespace, name, patch) for (kind, name), patch in patches.items()),
@@ -130,7 +131,7 @@ def settled(route: Object, wanted: Set[str] = frozenset({"Accepted", "ResolvedRe
 
 def problem(kind: str, name: str, route: Object, pair: Pair) -> str:
     """Why this route cannot split the Service's traffic, or ''."""
-    if not shares(_rules(route), pair):
+    if not names_service(_rules(route), pair):
         return f"{kind} {name} has no backendRef to Service {pair.service} port {pair.port}"
     parents = route.get("status", {}).get("parents") or []
     if not parents:

@@ -29,7 +29,7 @@ class PodRatioRouter:
         """No route to remember."""
         return known
 
-    async def write(self, weight: int, records: list[RouteRecord]) -> bool:
+    async def write(self, weight: int) -> bool:
         """The loop scales the canary."""
         return False
 

@@ -21,7 +21,7 @@ class Router(Protocol):
     def capture(self, known: list[RouteRecord]) -> list[RouteRecord]:
         """The routes as they were before our first write; to be stored before `write`."""
 
-    async def write(self, weight: int, records: list[RouteRecord]) -> bool:
+    async def write(self, weight: int) -> bool:
         """Gives the canary `weight` percent. True if anything was written. Raises Conflict when somebody else was first."""
 
     async def restore(self, records: list[RouteRecord]) -> bool:

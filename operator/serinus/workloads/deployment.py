@@ -213,7 +213,7 @@ def canary_budget(names: Names, budgets: list[Object], deployment: Object, label
     labels = deployment["spec"]["template"].get("metadata", {}).get("labels") or {}
     for budget in budgets:
         match = (budget["spec"].get("selector") or {}).get("matchLabels") or {}
-        if match and all(labels.get(key) == value for key, value in match.items()):
+        if label in match and all(labels.get(key) == value for key, value in match.items()):
             limits = {key: budget["spec"][key] for key in ("minAvailable", "maxUnavailable") if key in budget["spec"]}
             selector = {"matchLabels": {**match, label: canary_value(label, labels)}}
             return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -76,21 +77,23 @@ def fact(keys: tuple[str, ...], template: Object, deployment: Object, limit: int
     return ""
 
 
-def telling_label(service_selector: dict[str, str], match_labels: dict[str, str], by_pods: bool) -> str | None:
+Selector = dict[str, str]
+
+
+def telling_label(service: Selector, match_labels: Selector, by_pods: bool, others: Sequence[Selector] = ()) -> str | None:
     """The label whose value is changed on canary pods; None where there is no such label.
 
     With a router it is one that the Service and the Deployment select by, so that the user's Service never reaches a
-    canary pod by accident. Without one the canary must stay behind the Service: a label that only the Deployment
-    selects by, or, where there is none, our own label beside them.
+    canary pod by accident; of several, one that most of the `others` hold, the selectors of more Services of these pods.
+    Without a router the canary must stay behind the Service: a label that only the Deployment selects by, or, where there
+    is none, our own label beside them.
     """
     if by_pods:
-        candidates = {key for key in match_labels if key not in service_selector} or {ROLE_LABEL}
+        candidates = {key for key in match_labels if key not in service} or {ROLE_LABEL}
     else:
-        candidates = {key for key, value in match_labels.items() if service_selector.get(key) == value}
-    for key in (*IDENTITY, *sorted(candidates)):
-        if key in candidates:
-            return key
-    return None
+        candidates = {key for key, value in match_labels.items() if service.get(key) == value}
+    ranked = [key for key in (*IDENTITY, *sorted(candidates)) if key in candidates]
+    return max(ranked, key=lambda key: sum(key in other for other in others), default=None)
 
 
 def canary_value(label: str, labels: dict[str, str]) -> str:
