@@ -269,7 +269,7 @@ def test_sentences() -> None:
     tally = looked((Counts(8, 25), Counts(1, 475)), (Counts(9, 25), Counts(0, 475)), (Counts(9, 25), Counts(0, 475)))
     assert judge("errors", RULE, tally).sentence == (
         "errors 35 % of 75 requests, the serving version 0.07 % of 1425; "
-        "3228 to 1 that it is worse, 100 to 1 needed (harm limit 1 %)"
+        "4479 to 1 that it is worse, 100 to 1 needed (harm limit 1 %)"
     )
     alone = looked((Counts(1, 1), None))
     assert judge("errors", RULE, alone).sentence == (

@@ -143,6 +143,25 @@ class Bets:
         return np.asarray((total > 0) & ((bad / np.maximum(total, 1e-300) >= harm) | lately))
 
 
+class Single(Bets):
+    """Each of many stakes by itself, with all the wealth: what a bet could do for who knows which is best. A row a stake."""
+
+    #: Closer together where a little more is worth most.
+    stakes = (1 - np.geomspace(1, 0.001, 16))[1:, None]
+
+    def __init__(self, rule: Rule, releases: int) -> None:
+        super().__init__(rule, releases)
+        self.evidence = np.zeros((len(self.stakes), releases))
+
+    def _stretch(self, weight: int) -> None:
+        """There is one bet to deal to."""
+
+    def _bet(self, at: Array, compared: bool) -> None:
+        bad, total, beside_bad, beside_total = self.pending[:, at]
+        events, share = bad + beside_bad, total / (total + beside_total)
+        self.evidence[:, at] += np.log1p(self.stakes * (bad / events / share - 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """Releases of one load, what is known of it, and how many seconds a look takes."""
@@ -190,6 +209,19 @@ def bets(scene: Scene, rule: Rule) -> tuple[Array, Array]:
         if number % 8 == 0 and np.isfinite(alone).all():
             break
     return alone, np.minimum(alone, all_of_it)
+
+
+def best_bet(scene: Scene, alpha: float) -> Array:
+    """The single bet that is fastest in the mean, chosen when all is over: what a test by look could reach at most."""
+    test = Single(Rule(HARM, alpha), scene.releases)
+    when = np.full(test.evidence.shape, np.inf)
+    for number, look in enumerate(zip(*scene.counted.by_look(scene.look), strict=True), 1):
+        test.look(*look)
+        when[test.worse() & np.isinf(when)] = number * scene.look
+        if number % 8 == 0 and np.isfinite(when).all():
+            break
+    best: Array = when[np.minimum(when, scene.seconds).mean(axis=1).argmin()]
+    return best
 
 
 def wald(scene: Scene, alpha: float) -> Array:
@@ -290,6 +322,10 @@ NAMES = {
 }
 
 
+#: The same and, of bad releases only, the bound for tests by look.
+ALL = (*NAMES, "best")
+
+
 def all_rules(scene: Scene, alpha: float) -> dict[str, Array]:
     """When each rule alarms, by its short name; not a number where it was not asked."""
     alone, severe = bets(scene, Rule(HARM, alpha, severe=0.5))
@@ -297,6 +333,7 @@ def all_rules(scene: Scene, alpha: float) -> dict[str, Array]:
         "serinus": alone,
         "severe": severe,
         "independent": bets(scene, Rule(HARM, alpha, independent=True))[0],
+        "best": best_bet(scene, alpha) if scene.load.canary > scene.load.base else np.full(scene.releases, np.nan),
         "wald": wald(scene, alpha),
         "threshold60": threshold(scene, 60, 60, 5),
         "threshold10": threshold(scene, 10, 60, 5),

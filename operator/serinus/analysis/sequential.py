@@ -44,12 +44,12 @@ SEVERE_REQUESTS = 20
 #: The newest requests are so many that this many bad ones would be just `harm`.
 WINDOW = 50
 
-#: How much of its wealth each bet stakes, and the prior of each. The last bets nearly all: two looks can convince.
+#: How much of its wealth each bet stakes, and the prior of each. The last bets nearly all, and has half: two looks can convince.
 #: The first keeps its own, so that a long time without harm does not cost everything.
-STAKES = (0.0, 0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.97)
-PRIOR = (0.02, 0.07, 0.07, 0.09, 0.12, 0.16, 0.2, 0.27)
+STAKES = (0.0, 0.12, 0.4, 0.8, 0.99)
+PRIOR = (0.02, 0.1, 0.13, 0.25, 0.5)
 #: The variant for independent errors: how many times the rate beside it the judged version's might be.
-RATIOS = (1.0, 1.5, 2.0, 4.0, 8.0, 20.0, 60.0, 300.0)
+RATIOS = (1.0, 2.5, 8.0, 40.0, 300.0)
 #: Its rates above `harm` where there is nothing to compare with go up to this one.
 _WORST = 0.99
 #: Rates that a healthy version might have, as parts of `harm`. The last is "no bad events at all".
