@@ -1,0 +1,242 @@
+"""What is known: facts about releases, changes, incidents, commits and pipeline runs. Pure.
+
+A fact is what one source said at one moment about one thing; it never changes and is never taken back. What is known of a thing
+follows from all facts about it, in whatever order they came: of each field the newest word counts (`Fact.at`, then `Fact.id`). So
+the log can be read again from the beginning, on another store or in another order, and gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+
+from serinus.api.base import fitted
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a moment needs its offset from UTC, as in 2026-11-27T09:00:00Z")
+    return moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_utc)]
+#: Names and ids. What is longer is not one.
+Key = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+Word = Annotated[str, StringConstraints(max_length=512)]
+#: Prose is cut rather than refused.
+Prose = Annotated[str, AfterValidator(fitted)]
+
+Outcome = Literal["Promoted", "RolledBack", "Aborted", "Superseded", "Skipped"]
+
+
+class Saying(BaseModel):
+    """What a fact says. None, and an empty list or text, say nothing about that field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    #: What it is about.
+    about: ClassVar[str]
+
+
+class ReleaseSays(Saying):
+    """One attempt to bring one version of one service to one environment."""
+
+    about = "release"
+
+    service: Word = ""
+    environment: Word = ""
+    #: What is delivered, and what served before: a purl, a digest, a revision.
+    artifact: Word = ""
+    serving_artifact: Word = ""
+    commit: Word = ""
+    repository: Word = ""
+    by: Word = ""
+    #: The same version in new pods: no deployment.
+    restart: bool | None = None
+    outcome: Outcome | None = None
+    why: Prose = ""
+    #: There was evidence that it did harm, also where somebody was faster than the verdict.
+    harmed: bool | None = None
+    requested: Moment | None = None
+    #: Its first user.
+    exposed: Moment | None = None
+    #: All users.
+    promoted: Moment | None = None
+    fault_began: Moment | None = None
+    detected: Moment | None = None
+    #: Verified: no user any more.
+    returned: Moment | None = None
+    #: Share (0 to 1) times seconds, and what was counted meanwhile.
+    share_seconds: float | None = None
+    requests: float | None = None
+    failures: float | None = None
+
+
+class ChangeSays(Saying):
+    """A pull or merge request."""
+
+    about = "change"
+
+    repository: Word = ""
+    number: Word = ""
+    title: Prose = ""
+    url: Word = ""
+    author: Word = ""
+    #: Its own branch, and the one that it goes into.
+    branch: Word = ""
+    base: Word = ""
+    labels: tuple[Word, ...] = ()
+    first_commit: Moment | None = None
+    opened: Moment | None = None
+    first_review: Moment | None = None
+    merged: Moment | None = None
+    closed: Moment | None = None
+    #: The commit on the base branch by which it can be told that a release has it: of a merge, a squash, or the last of a rebase.
+    merge_commit: Word = ""
+    #: Its own commits, as far as they are known.
+    commits: tuple[Word, ...] = ()
+    #: The files it touches, where a repository holds several services.
+    paths: tuple[Word, ...] = ()
+
+
+class CommitSays(Saying):
+    """A commit on a branch that is released from. The key is its hash."""
+
+    about = "commit"
+
+    repository: Word = ""
+    parents: tuple[Word, ...] = ()
+    committed: Moment | None = None
+    paths: tuple[Word, ...] = ()
+
+
+class ArtifactSays(Saying):
+    """What an artifact was built from, by which a manifest's commit leads to the code's. The key is its purl, digest or image."""
+
+    about = "artifact"
+
+    repository: Word = ""
+    commit: Word = ""
+    built: Moment | None = None
+
+
+class IncidentSays(Saying):
+    """Something that users noticed, or an alert did."""
+
+    about = "incident"
+
+    service: Word = ""
+    environment: Word = ""
+    title: Prose = ""
+    url: Word = ""
+    severity: Word = ""
+    #: The release that it names itself, by its key.
+    release: Word = ""
+    began: Moment | None = None
+    detected: Moment | None = None
+    resolved: Moment | None = None
+
+
+class MarkSays(Saying):
+    """A person's word, which counts more than any computed one. The key is `release/<key>` or `incident/<key>`."""
+
+    about = "mark"
+
+    #: A release `failed` or was `fine`; it was `rework` or `planned`; an incident is of `release`, or of none: `unrelated`.
+    verdict: Literal["failed", "fine", "rework", "planned", "release", "unrelated", "unmarked"]
+    release: Word = ""
+    by: Word = ""
+    reason: Prose = ""
+
+
+class RunSays(Saying):
+    """A pipeline's run, or a job of one: `parent` is the run's key."""
+
+    about = "run"
+
+    repository: Word = ""
+    parent: Word = ""
+    name: Word = ""
+    commit: Word = ""
+    branch: Word = ""
+    url: Word = ""
+    result: Literal["", "success", "failure", "cancelled", "skipped"] = ""
+    queued: Moment | None = None
+    started: Moment | None = None
+    finished: Moment | None = None
+
+
+Says = ReleaseSays | ChangeSays | CommitSays | ArtifactSays | IncidentSays | MarkSays | RunSays
+_KINDS: dict[str, type[Saying]] = {
+    kind.about: kind for kind in (ReleaseSays, ChangeSays, CommitSays, ArtifactSays, IncidentSays, MarkSays, RunSays)
+}
+About = Literal["release", "change", "commit", "artifact", "incident", "mark", "run"]
+
+
+class Fact(BaseModel):
+    """One word of one source. (`source`, `id`) is unique: the same again is a repeat, and dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Key
+    id: Key
+    #: When it happened, by the source's clock.
+    at: Moment
+    about: About
+    key: Key
+    says: Says
+
+    @staticmethod
+    def of(source: str, id: str, at: datetime, key: str, says: Says) -> Fact:  # noqa: A002
+        """Its kind follows from what it says. Raises ValidationError."""
+        return Fact.model_validate({"source": source, "id": id, "at": at, "about": says.about, "key": key, "says": says})
+
+    @staticmethod
+    def parse(known: dict[str, Any]) -> Fact:
+        """From JSON data. Raises ValidationError, or ValueError for a kind that there is none of."""
+        kind = _KINDS.get(known.get("about", ""))
+        if kind is None:
+            raise ValueError(f"there are no facts about {known.get('about')!r}")
+        return Fact.model_validate(known | {"says": kind.model_validate(known.get("says"))})
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON data, without what it does not say."""
+        says = self.says.model_dump(mode="json", exclude_defaults=True)
+        return {**self.model_dump(mode="json", exclude={"says"}), "says": says}
+
+
+S = TypeVar("S", bound=Saying)
+
+
+class Known(BaseModel, Generic[S]):
+    """A thing, and what all facts about it come to. `facts`: their (source, id), oldest first, for whoever wants to see them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    says: S
+    facts: tuple[tuple[str, str], ...]
+
+
+def known(facts: Iterable[Fact], kind: type[S]) -> dict[str, Known[S]]:
+    """What there is of one kind, by key. The order of `facts` is no matter, and a repeat is none."""
+    about: dict[str, dict[tuple[str, str], Fact]] = {}
+    for fact in facts:
+        if fact.about == kind.about:
+            about.setdefault(fact.key, {})[fact.source, fact.id] = fact
+    return {key: _folded(key, kind, several.values()) for key, several in sorted(about.items())}
+
+
+def _folded(key: str, kind: type[S], facts: Iterable[Fact]) -> Known[S]:
+    ordered = sorted(facts, key=lambda fact: (fact.at, fact.source, fact.id))
+    fields = {name: value for fact in ordered for name, value in _said(fact.says)}
+    return Known[kind](key=key, says=kind(**fields), facts=tuple((f.source, f.id) for f in ordered))  # type: ignore[valid-type]
+
+
+def _said(says: Saying) -> Iterator[tuple[str, Any]]:
+    for name in type(says).model_fields:
+        value = getattr(says, name)
+        if value not in (None, "", ()):
+            yield name, value
