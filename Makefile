@@ -109,8 +109,8 @@ docs: venv ## Generate the reference pages and the chart's README
 	$(PY) docs/reference.py
 
 lock: venv ## Resolve the dependencies anew
-	@$(UV) pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
-	$(UV) pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock
+	@$(UV) pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra dora -o requirements.lock
+	$(UV) pip compile -q --upgrade --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra dora --group dev -o requirements-dev.lock
 
 clean: cluster-down ## Also the virtual environment
 	@rm -rf .venv .build

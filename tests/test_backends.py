@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from copy import deepcopy
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serinus.api.canary import GatewayAPI
 from serinus.traffic.backends import Pair, has_canary, names_service, operations, restored, shares, split, user_weights
-from serinus.traffic.gateway import owners, settled
+from serinus.traffic.gateway import GatewayRouter, owners, settled
 
 PAIR = Pair("web", "web-canary", 80, "shop")
 
@@ -115,6 +119,72 @@ def test_a_weight_that_the_user_edits_in_mid_release_is_his() -> None:
     rules = split(rules, PAIR, 10)
     assert [r["weight"] for r in rules[0]["backendRefs"]] == [810, 90, 300]
     assert [r["weight"] for r in restored(rules, PAIR, {"0/0": 9, "0/1": 1})[0]["backendRefs"]] == [9, 3]
+
+
+def parts(rules: list[Any]) -> dict[str, Fraction]:
+    """Of the first rule's traffic, what each backend has; the canary's is the Service's."""
+    found: dict[str, Fraction] = {}
+    for each in rules[0]["backendRefs"]:
+        name = "web" if each["name"] == "web-canary" else each["name"]
+        part = Fraction(each.get("weight", 1), sum(r.get("weight", 1) for r in rules[0]["backendRefs"]))
+        found[name] = found.get(name, Fraction()) + part
+    return found
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [(95, 5, 10), (95, 5, 33), (0, 5, 300), (95, 5, 0)],
+    ids=["added", "edited to a third", "the Service is drained", "the other is drained"],
+)
+def test_a_weight_that_is_no_multiple_of_a_hundred_keeps_its_share_too(weights: tuple[int, int, int]) -> None:
+    names = ("web", "web-canary", "old")
+    rules = [{"backendRefs": [ref(name, weight=weight) for name, weight in zip(names, weights, strict=True)]}]
+    for now in (split(rules, PAIR, 5), split(split(rules, PAIR, 5), PAIR, 50), restored(rules, PAIR, {"0/0": -1})):
+        assert parts(now) == parts(rules)
+
+
+@given(st.lists(st.integers(0, 1_000_000), min_size=2, max_size=4), st.integers(0, 100))
+def test_weights_stay_within_what_gateway_api_allows(weights: list[int], share: int) -> None:
+    rules = [{"backendRefs": [ref(f"old{n}" if n else "web", weight=weight) for n, weight in enumerate(weights)]}]
+    now = split(rules, PAIR, share)
+    assert max(r["weight"] for r in now[0]["backendRefs"]) <= 1_000_000
+    assert split(now, PAIR, share) == now
+    assert restored(now, PAIR, user_weights(rules, PAIR)) == rules
+
+
+def test_where_the_users_service_was_taken_out_of_the_rule_ours_can_be_taken_to_0() -> None:
+    rules = [{"backendRefs": [ref("renamed", weight=95), ref("web-canary", weight=5)]}]
+    assert shares(rules, PAIR) == [5]
+    assert shares(split(rules, PAIR, 0), PAIR) == [0]
+
+
+class Routes:
+    """An API server that has one route."""
+
+    def __init__(self, rules: list[Any]) -> None:
+        self.route = {"metadata": {"name": "web", "generation": 1}, "spec": {"rules": rules}}
+        self.written: set[str] = set()
+
+    async def find(self, *_: Any) -> Any:
+        return self.route
+
+    async def patch(self, kind: Any, namespace: str, name: str, operations: list[Any]) -> None:
+        self.written |= {operation["path"] for operation in operations if operation["op"] == "add"}
+
+
+def test_traffic_is_taken_back_though_another_rule_is_busy() -> None:
+    """It was inserted in mid-release, with another Canary's release in it."""
+    busy = [ref("web", weight=100), ref("shop", weight=95), ref("shop-canary", weight=5)]
+    routes = Routes([*edited(ref("web", weight=1)), {"backendRefs": busy}])
+    named = GatewayAPI.model_validate({"httpRoutes": [{"name": "web"}]})
+    router = GatewayRouter(routes, "shop", named, PAIR, [])  # type: ignore[arg-type]
+
+    async def take() -> bool:
+        await router.observe()
+        return await router.write(0)
+
+    assert asyncio.run(take())
+    assert routes.written == {"/spec/rules/0/backendRefs/0/weight", "/spec/rules/0/backendRefs/1/weight"}
 
 
 def test_a_service_that_was_given_no_traffic_in_one_rule_holds_up_none_in_another() -> None:

@@ -16,6 +16,7 @@ from tests.controllers import Controllers
 from tests.test_killed_anywhere import (
     KEY,
     START,
+    Answer,
     Process,
     Scenario,
     VirtualLoop,
@@ -151,11 +152,11 @@ STEPS = [{"weight": 50, "duration": "2s"}, {"weight": 100, "duration": "1s"}]
 
 
 class Frozen(Process):
-    """It stands still whenever it begins a pass or asks the metrics, until `thawed` is set."""
+    """It stands still whenever it begins a pass or asks the metrics, as long as `thawed` is not set."""
 
     def __init__(self, world: World, gate: Any) -> None:
         super().__init__(world, gate)
-        self.thawed = asyncio.Event()
+        self.frozen, self.thawed = asyncio.Event(), asyncio.Event()
         self.thawed.set()
         run, ask = self.loop.run, self.loop._sources.prometheus.counters
 
@@ -171,7 +172,39 @@ class Frozen(Process):
         self.loop._sources.prometheus.counters = asked  # type: ignore[method-assign]
 
 
-def succeeded(image: str, until: Callable[[World], bool]) -> tuple[World, Object, set[str]]:
+class Deaf(Frozen):
+    """What it sent to the receiver is answered when it goes on, and its next pass comes a little later."""
+
+    def __init__(self, world: World, gate: Any) -> None:
+        super().__init__(world, gate)
+        run = self.loop.run
+
+        async def late(key: Key) -> float | None:
+            if not self.thawed.is_set():
+                await self.thawed.wait()
+                await asyncio.sleep(0.3)
+            return await run(key)
+
+        self.loop.run = late  # type: ignore[method-assign]
+
+    def post(self, url: object, data: bytes, **more: object) -> Answer:
+        return Late(self, super().post(url, data, **more))
+
+
+class Late(Answer):
+    """It comes when the process has been frozen and goes on."""
+
+    def __init__(self, process: Deaf, answer: Answer) -> None:
+        super().__init__(answer._take)
+        self._process = process
+
+    async def __aenter__(self) -> Answer:
+        await self._process.frozen.wait()
+        await self._process.thawed.wait()
+        return await super().__aenter__()
+
+
+def succeeded(image: str, until: Callable[[World], bool], process: type[Frozen]) -> tuple[World, Object, set[str]]:
     """One is frozen at 50 %, another goes on until `until`, and then for ten seconds both act.
 
     Returns the world, the record as it was before the first went on, and what was told after.
@@ -197,11 +230,12 @@ def succeeded(image: str, until: Callable[[World], bool]) -> tuple[World, Object
             server.create(kind, KEY.namespace, body)
         for _ in range(4):
             world.cluster.step()
-        first = Frozen(world, sound)
+        first = process(world, sound)
         server.watch = first.notice
         first.queue.wake(KEY)
         await reach(lambda: world.reached(50))
         first.thawed.clear()
+        first.frozen.set()
         frozen = seconds()
         await reach(lambda: seconds() >= frozen + 15)
         second = Process(world, sound)
@@ -229,8 +263,9 @@ def succeeded(image: str, until: Callable[[World], bool]) -> tuple[World, Object
     return world, before, told
 
 
-def test_a_promotion_is_not_written_over_by_a_process_that_was_frozen() -> None:
-    world, before, told = succeeded("web:2", lambda world: "Ended" in world.stages)
+@pytest.mark.parametrize("kind", [Frozen, Deaf])
+def test_a_promotion_is_not_written_over_by_a_process_that_was_frozen(kind: type[Frozen]) -> None:
+    world, before, told = succeeded("web:2", lambda world: "Ended" in world.stages, kind)
     assert not world.wrong
     assert before["outcome"] == "Promoted"
     assert world.status()["outcome"] == "Promoted"
@@ -238,8 +273,9 @@ def test_a_promotion_is_not_written_over_by_a_process_that_was_frozen() -> None:
     assert told <= {"Promoted"}
 
 
-def test_no_traffic_is_given_to_a_bad_version_by_a_process_that_was_frozen() -> None:
-    world, before, _ = succeeded("web:bad", lambda world: "Keeping" in world.stages)
+@pytest.mark.parametrize("kind", [Frozen, Deaf])
+def test_no_traffic_is_given_to_a_bad_version_by_a_process_that_was_frozen(kind: type[Frozen]) -> None:
+    world, before, _ = succeeded("web:bad", lambda world: "Keeping" in world.stages, kind)
     assert not world.wrong
     assert before["outcome"] == "RolledBack"
     assert world.taken() == 0

@@ -485,6 +485,16 @@ def test_pods_that_are_only_asked_for_are_not_lost() -> None:
     assert model.release.status.reason == "ReadinessLost"
 
 
+def test_pods_that_are_asked_for_and_never_come_end_the_release_by_the_deadline() -> None:
+    model = Model(canary=canary(steps=[{"weight": 50, "duration": "30m"}], progressDeadline="60s"), says="Pass")
+    for _ in range(30):
+        model.tick()
+    model.target, model.room = replace(model.target, replicas=30, ready=30), 2
+    for _ in range(62):
+        model.tick()
+    assert model.release.status.reason == "ProgressDeadlineExceeded"
+
+
 def test_by_number_of_pods_one_that_is_moved_late_in_a_step_has_time_to_start() -> None:
     model = Model(canary=canary(traffic={"podRatio": {}}, steps=[{"weight": 50, "duration": "20m"}]), says="Pass")
     model.route = RouteView(by_pods=True)
@@ -577,3 +587,26 @@ def test_a_serving_version_that_does_not_come_back_is_told_of_and_lets_another_i
     assert model.notes.count("UndoStuck") == 1
     model.target = replace(model.target, template="other", paused=True)
     model.run()
+
+
+def test_frozen_ends_though_the_router_never_takes_weight_0() -> None:
+    model = undone(rolled_out=False)
+    frozen = []
+    for _ in range(700):
+        model.route = replace(model.route, settled=False, accepted=False)
+        model.target = replace(model.target, paused=False, rolled_out=False)
+        frozen.append(model.tick().desired.frozen)
+    assert frozen[0]
+    assert not frozen[-1]
+    assert model.notes.count("UndoStuck") == 1
+
+
+def test_without_a_router_pods_that_come_and_go_do_not_postpone_the_deadline_for_ever() -> None:
+    steps = [{"weight": 40, "duration": "30s"}, {"weight": 50, "duration": "30s"}]
+    model = Model(canary=canary(traffic={"podRatio": {}}, steps=steps, progressDeadline="60s"))
+    for second in range(600):
+        model.route = replace(model.route, by_pods=True)
+        if model.own.ready >= 2 and second % 8 == 0:
+            model.own = replace(model.own, ready=1)
+        model.tick()
+    assert model.release.status.outcome is not None

@@ -273,7 +273,7 @@ def test_sentences() -> None:
     )
     alone = looked((Counts(1, 1), None))
     assert judge("errors", RULE, alone).sentence == (
-        "errors 100 % of 1 request, not enough evidence yet: 64.85 to 1 that it is worse, 100 to 1 needed (harm limit 1 %)"
+        "errors 100 % of 1 request, not enough evidence yet: 76.14 to 1 that it is worse, 100 to 1 needed (harm limit 1 %)"
     )
     lonely = judge("errors", RULE, looked((Counts(1, 5), Counts(0, 0))))
     assert (lonely.verdict, lonely.sentence) == (

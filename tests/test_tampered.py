@@ -33,6 +33,7 @@ from tests.test_killed_anywhere import (
     virtual_time,
 )
 
+from serinus.controller import telemetry
 from serinus.kube import (
     AUTOSCALERS,
     CANARIES,
@@ -41,8 +42,10 @@ from serinus.kube import (
     RELEASES,
     ROUTES,
     SERVICES,
+    Conflict,
     Kind,
     KubeError,
+    Object,
     Unreachable,
 )
 from serinus.rollout.machine import REVERT_WAIT
@@ -71,10 +74,17 @@ class Tampered(World):
         return done and {*self.owed()} <= {event for _, event in self.inbox}
 
 
-def after(*deeds: Deed, gate: Gate = sound) -> World:
+class Long(Tampered):
+    """Where nothing is written for a while in the midst of a release."""
+
+    def at_rest(self) -> bool:
+        return "Ended" in self.stages and super().at_rest()
+
+
+def after(*deeds: Deed, gate: Gate = sound, kind: type[Tampered] = Tampered) -> World:
     """The world when all is done, and nothing happens any more."""
     server = Server(moment)
-    return live(Tampered(Scenario(deeds, "", ""), server, Controllers(server)), gate)
+    return live(kind(Scenario(deeds, "", ""), server, Controllers(server)), gate)
 
 
 def without_service(then: Callable[[World], object]) -> Callable[[World], object]:
@@ -238,10 +248,7 @@ def test_a_port_that_is_edited_in_mid_release_hides_no_traffic() -> None:
 def test_one_of_two_routes_that_is_put_back_again_and_again_ends_the_release() -> None:
     server, times = Server(moment), 0
 
-    class Contested(Tampered):
-        def at_rest(self) -> bool:
-            return "Ended" in self.stages and super().at_rest()
-
+    class Contested(Long):
         def tick(self) -> None:
             nonlocal times
             super().tick()
@@ -348,3 +355,195 @@ def test_a_note_is_told_though_the_answer_to_the_last_write_of_its_pass_was_lost
     live(Tampered(Scenario((GOOD, RESUME), "", ""), server, Controllers(server)), gate)
     assert lost
     assert "Promoted" in {event["reason"] for event in server.all(EVENTS)}
+
+
+def reasons(world: World) -> set[str]:
+    return {event["reason"] for event in world.server.all(EVENTS)}
+
+
+def service(world: World, name: str) -> None:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    body = {"kind": "Service", "metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": ports}}
+    world.server.create(SERVICES, KEY.namespace, body)
+
+
+def backends(**weights: int) -> Object:
+    """A route's patch."""
+    refs = [{"name": name.replace("_", "-"), "port": 80, "weight": weight} for name, weight in weights.items()]
+    return {"spec": {"rules": [{"backendRefs": refs}]}}
+
+
+def reroute(world: World, name: str, **weights: int) -> None:
+    world.server.change(ROUTES["HTTPRoute"], KEY.namespace, name, lambda old: merged(old, backends(**weights)))
+
+
+def add_route(world: World, name: str, **weights: int) -> None:
+    """And the Canary names it from now on."""
+    body = {"kind": "HTTPRoute", "metadata": {"name": name}, **backends(**weights)}
+    world.server.create(ROUTES["HTTPRoute"], KEY.namespace, body)
+    named = [{"name": each} for each in ("web", "api", name)]
+    world.write(CANARIES, {"spec": {"traffic": {"gatewayAPI": {"httpRoutes": named}}}})
+
+
+def test_a_service_that_is_renamed_in_the_route_holds_no_rollback_up() -> None:
+    def deed(world: World) -> None:
+        service(world, "web2")
+        for name in ("web", "api"):
+            reroute(world, name, web2=50, web_canary=50)
+        annotate("abort", "{}")(world)
+
+    world = after(GOOD, (PAUSED, deed), (lambda world: "Ended" in world.stages, lambda _: None))
+    assert world.stages[-2:] == ["Ended", "Aborted"]
+    assert "canary" not in str([route["spec"] for route in world.server.all(ROUTES["HTTPRoute"])])
+
+
+def test_a_route_whose_owner_points_it_elsewhere_is_not_fought_over() -> None:
+    def deed(world: World) -> None:
+        service(world, "other")
+        reroute(world, "api", other=1)
+
+    world = after(GOOD, (PAUSED, deed), RESUME, kind=Long)
+    assert world.stages[-1] == "Promoted"
+    assert "RouteReverted" not in reasons(world)
+
+
+def test_a_route_that_comes_in_mid_release_and_is_busy_is_waited_for() -> None:
+    began = []
+
+    def deed(world: World) -> None:
+        for name in ("shop", "shop-canary"):
+            service(world, name)
+        add_route(world, "shared", web=100, shop=95, shop_canary=5)
+        began.append(seconds())
+
+    def later(world: World) -> bool:
+        return bool(began) and seconds() > began[0] + 120
+
+    deeds = (GOOD, (PAUSED, deed), RESUME, (later, lambda world: reroute(world, "shared", web=1, shop=1)))
+    world = after(*deeds, kind=Long)
+    assert world.stages[-1] == "Promoted"
+    assert world.status()["routeReverts"] <= 1
+
+
+def test_a_new_route_whose_first_write_is_refused_was_not_put_back() -> None:
+    """As when the process is killed between the record and the write."""
+    lost = []
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        if call[:3] == ("patch", "httproutes", "third") and not lost:
+            lost.append(call)
+            raise Conflict(422, "")
+        return work()
+
+    resume = (lambda _: bool(lost), RESUME[1])
+    world = after(GOOD, (PAUSED, lambda world: add_route(world, "third", web=1)), resume, gate=gate, kind=Long)
+    assert world.stages[-1] == "Promoted"
+    assert "RouteReverted" not in reasons(world)
+
+
+def test_a_route_that_is_added_as_the_traffic_goes_back_is_left_as_it_is() -> None:
+    def deed(world: World) -> None:
+        add_route(world, "third", web=1)
+        annotate("abort", "{}")(world)
+
+    world = after(GOOD, (PAUSED, deed), kind=Long)
+    third = world.server.get(ROUTES["HTTPRoute"], KEY.namespace, "third")
+    assert not world.wrong
+    assert third["spec"] == backends(web=1)["spec"]
+    assert "serinus" not in {entry["manager"] for entry in third["metadata"]["managedFields"]}
+
+
+def test_an_undo_that_is_refused_accepts_another_version_after_the_deadline() -> None:
+    """Another admission does not take the old template any more."""
+    fixed, began = [], []
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        if call[:3] == ("patch", "deployments", "web") and not call[3]:
+            raise KubeError(403, "denied by policy: image web:1 is too old")
+        return work()
+
+    class Fixing(Tampered):
+        def tick(self) -> None:
+            if self.status().get("undo") and not began:
+                began.append(seconds())
+            if began and seconds() > began[0] + 60 and not fixed:
+                fixed.append(True)
+                ship("web:3")(self)  # raises while it is frozen
+            super().tick()
+
+    def short(world: World) -> None:
+        world.write(CANARIES, {"spec": {"promotion": {"deadline": "30s"}}})
+        ship("web:bad")(world)
+
+    server = Server(moment)
+    deeds = ((STABLE, short), RESUME, (lambda _: bool(fixed), lambda _: None))
+    scenario = Scenario(deeds, "", "", harmful=lambda world: world.unpaused())
+    live(Fixing(scenario, server, Controllers(server)), gate)
+    assert fixed
+
+
+def test_nothing_is_frozen_at_rest_whatever_stands_in_the_way() -> None:
+    """Such as when a process was killed as it ended a release."""
+
+    def deed(world: World) -> None:
+        world.server.delete(SERVICES, *KEY)
+        world.write(DEPLOYMENTS, {"metadata": {"annotations": {"serinus.dev/promoting": "x"}}})
+
+    world = after((STABLE, deed), (phase("Adopting"), lambda _: None))
+    assert "serinus.dev/promoting" not in (world.server.get(DEPLOYMENTS, *KEY)["metadata"].get("annotations") or {})
+
+
+def test_the_autoscalers_floor_comes_back_though_its_maximum_was_raised_meanwhile() -> None:
+    def shrink(world: World) -> None:
+        world.write(AUTOSCALERS, {"spec": {"maxReplicas": 2}})
+        world.write(DEPLOYMENTS, {"spec": {"replicas": 3}})
+
+    def grow(world: World) -> None:
+        world.write(AUTOSCALERS, {"spec": {"maxReplicas": 10}})
+
+    deeds = ((STABLE, shrink), (lambda world: len(world.pods("web")) == 3, ship("web:2")), (PAUSED, grow), RESUME)
+    assert after(*deeds, kind=Long).server.get(AUTOSCALERS, *KEY)["spec"]["minReplicas"] == 1
+
+
+def test_what_was_decided_of_a_release_that_was_deleted_is_not_told_of_another() -> None:
+    lost = []
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        release = server.find(RELEASES, KEY.namespace, call[2]) if call[:2] == ("patch", RELEASES.plural) else None
+        status = (release or {}).get("status", {})
+        second = bool(release) and "web:3" in release["spec"]["images"]
+        if second and not lost and status.get("stage") == "Stepping" and status.get("stepSince"):
+            lost.append(call)
+            server.delete(RELEASES, KEY.namespace, call[2])
+        return work()
+
+    def promoted() -> float:
+        return telemetry.releases.labels(*KEY, "Promoted")._value.get()
+
+    server, before = Server(moment), promoted()
+    again = (lambda world: STABLE(world) and "Promoted" in world.stages, ship("web:3"))
+    deeds = (GOOD, RESUME, again, (lambda world: PAUSED(world) and bool(lost), annotate("resume", "{}/1")))
+    live(Tampered(Scenario(deeds, "", ""), server, Controllers(server)), gate)
+    assert lost
+    assert promoted() - before == 2
+
+
+def test_without_a_router_a_step_writes_its_record_now_and_then() -> None:
+    times = []
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        if call[:2] == ("patch", RELEASES.plural) and world.status().get("stage") == "Stepping":
+            times.append(seconds())
+        return work()
+
+    def begin(world: World) -> None:
+        traffic = {"gatewayAPI": None, "podRatio": {}}
+        world.write(
+            CANARIES, {"spec": {"traffic": traffic, "steps": [{"weight": 100, "duration": "60s"}], "analysis": {"metrics": []}}}
+        )
+        ship("web:2")(world)
+
+    server = Server(moment)
+    world = Long(Scenario(((STABLE, begin),), "", ""), server, Controllers(server))
+    live(world, gate)
+    assert 2 < len(times) < 20

@@ -77,7 +77,7 @@ def test_rolled_back_by_its_numbers() -> None:
     assert "  errors: Fail, harm limit 1 %" in lines
     assert "    this version     8 bad of 24 requests: 33 %" in lines
     assert "    the one beside   0 bad of 456 requests: 0 %" in lines
-    assert "    212.1 to 1 that it is worse, 100 to 1 needed; 2 looks" in lines
+    assert "    272.5 to 1 that it is worse, 100 to 1 needed; 2 looks" in lines
     assert "  24 requests went to it, and 8 of them failed, as the checks counted." in lines
     assert "Users are safe" in text
     assert "kubectl annotate canary web -n shop --overwrite serinus.dev/retry=web-1" in text
@@ -88,8 +88,8 @@ def test_the_odds_that_were_needed_are_split_over_the_checks_and_unknown_without
     two = checked(falseRollbacks="4%")
     two.spec.analysis.metrics *= 2
     assert "worse, 50 to 1 needed; 2 looks" in told(bad_release(), two)
-    assert "212.1 to 1 that it is worse; 2 looks" in told(bad_release(), None)
-    assert "212.1 to 1 that it is worse; 2 looks" in told(bad_release(), canary())
+    assert "272.5 to 1 that it is worse; 2 looks" in told(bad_release(), None)
+    assert "272.5 to 1 that it is worse; 2 looks" in told(bad_release(), canary())
 
 
 def test_rolled_back_by_a_crash_loop_without_any_traffic() -> None:

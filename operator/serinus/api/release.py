@@ -160,6 +160,8 @@ class AutoscalerRecord(Model):
 
     name: Annotated[str, Field(max_length=253)]
     min_replicas: int | None = None
+    #: What it was raised to: whoever sets another meanwhile keeps it.
+    floor: int = 0
 
 
 EventType = Literal["deployed", "upgraded", "rolledback", "incident.detected", "incident.resolved"]

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from serinus.api.base import CANARY_LABEL, FINALIZER, PROMOTING_ANNOTATION, short_name
 from serinus.api.canary import Canary
-from serinus.api.release import AutoscalerRecord, Release, ReleaseStatus
+from serinus.api.release import AutoscalerRecord, Release
 from serinus.controller.world import World
 from serinus.kube import (
     AUTOSCALERS,
@@ -108,6 +108,8 @@ async def target(kube: Kube, world: World, release: Release, desired: Desired, h
     if deployment is None or not view.exists:
         return
     if desired.undo and view.template == "held":
+        if not desired.frozen:
+            await thaw(kube, world)
         await put_back(kube, world, release.spec.serving_template)
         return
     change = _released(deployment, release, view.template, desired, hold)
@@ -131,8 +133,9 @@ def _released(deployment: Object, release: Release, template: str, desired: Desi
     """The merge patch that pauses or unpauses and freezes; {} when all is so already."""
     change: Object = {}
     paused = bool(deployment["spec"].get("paused"))
-    ours = template == "held" or (desired.undo and template == "serving")
-    let_go = (desired.released or (desired.undo and template == "serving")) and ours
+    putting_back = desired.undo and template == "serving"
+    ours = putting_back or template == "held"
+    let_go = putting_back or (desired.released and template == "held")
     if let_go and paused:
         change["spec"] = {"paused": None}
     elif not let_go and not paused and hold == "pause":
@@ -142,6 +145,15 @@ def _released(deployment: Object, release: Release, template: str, desired: Desi
     if frozen != wanted:
         change["metadata"] = {"annotations": {PROMOTING_ANNOTATION: wanted}}
     return change
+
+
+async def thaw(kube: Kube, world: World) -> None:
+    """Template changes are accepted again, whatever else is refused or stands in the way."""
+    metadata = (world.deployment or {}).get("metadata", {})
+    ours = (metadata.get("labels") or {}).get(CANARY_LABEL) in (None, short_name(world.canary.metadata.name))
+    if ours and PROMOTING_ANNOTATION in (metadata.get("annotations") or {}):
+        change = {"metadata": {"annotations": {PROMOTING_ANNOTATION: None}, "resourceVersion": metadata["resourceVersion"]}}
+        world.deployment = await kube.merge(DEPLOYMENTS, world.namespace, metadata["name"], change)
 
 
 async def put_back(kube: Kube, world: World, template: Object) -> None:
@@ -164,8 +176,6 @@ async def adopt(kube: Kube, world: World, pause: bool | None, label: bool) -> No
     change: Object = {}
     if label:
         change["metadata"] = {"labels": {CANARY_LABEL: short_name(world.canary.metadata.name)}}
-    if PROMOTING_ANNOTATION in (deployment["metadata"].get("annotations") or {}):
-        change.setdefault("metadata", {})["annotations"] = {PROMOTING_ANNOTATION: None}
     if pause is not None and pause != bool(deployment["spec"].get("paused")):
         change["spec"] = {"paused": True if pause else None}
     if change:
@@ -207,30 +217,31 @@ def floors(world: World, release: Release) -> list[AutoscalerRecord]:
         for hpa in world.autoscalers
         if hpa["spec"]["scaleTargetRef"].get("kind") == "Deployment" and hpa["spec"]["scaleTargetRef"].get("name") == name
     ]
-    return [AutoscalerRecord(name=hpa["metadata"]["name"], min_replicas=hpa["spec"].get("minReplicas")) for hpa in found[:8]]
+    return [
+        AutoscalerRecord(name=hpa["metadata"]["name"], min_replicas=hpa["spec"].get("minReplicas"), floor=_floor(release, hpa))
+        for hpa in found[:8]
+    ]
 
 
-async def raise_floors(kube: Kube, world: World, release: Release, status: ReleaseStatus) -> None:
+async def raise_floors(kube: Kube, world: World, release: Release) -> None:
     """While the canary has the traffic the serving pods look idle; a rollback must land on as many as there were."""
-    for record in status.autoscalers:
+    for record in release.status.autoscalers:
         for hpa in world.autoscalers:
-            floor = _floor(record, release, hpa)
-            if hpa["metadata"]["name"] == record.name and (hpa["spec"].get("minReplicas") or 1) < floor:
-                await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": floor}})
+            if hpa["metadata"]["name"] == record.name and (hpa["spec"].get("minReplicas") or 1) < record.floor:
+                await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": record.floor}})
 
 
-def _floor(record: AutoscalerRecord, release: Release, hpa: Object) -> int:
+def _floor(release: Release, hpa: Object) -> int:
     """Never above its maximum: the API server would not take that."""
-    return min(max(record.min_replicas or 1, release.spec.target.replicas), int(hpa["spec"]["maxReplicas"]))
+    return min(max(hpa["spec"].get("minReplicas") or 1, release.spec.target.replicas), int(hpa["spec"]["maxReplicas"]))
 
 
 async def give_back_floors(kube: Kube, world: World, release: Release) -> None:
     """As it was, unless somebody set another minimum meanwhile."""
     for record in release.status.autoscalers:
         for hpa in world.autoscalers:
-            floor = _floor(record, release, hpa)
             now = hpa["spec"].get("minReplicas")
-            if hpa["metadata"]["name"] == record.name and now == floor and now != record.min_replicas:
+            if hpa["metadata"]["name"] == record.name and now == record.floor and now != record.min_replicas:
                 await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": record.min_replicas}})
 
 

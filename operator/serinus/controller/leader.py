@@ -87,6 +87,7 @@ class Lock(BaseLock):
             now = asyncio.get_running_loop().time()
             left = DEADLINE + (now if self.renewed is None else self.renewed) - now
             if left <= 0:
+                log.error("the Lease was not renewed for %s s; leaving, before another may take it", DEADLINE)
                 return
             await asyncio.sleep(left)
 
@@ -114,10 +115,11 @@ async def lead(lock: Lock, work: Callable[[], Awaitable[None]]) -> None:
     done = asyncio.Event()
     failures: list[Exception] = []
 
-    workers: list[asyncio.Task[None] | None] = []
+    worker: asyncio.Task[None] | None = None
 
     async def started() -> None:
-        workers.append(asyncio.current_task())
+        nonlocal worker
+        worker = asyncio.current_task()
         try:
             await work()
         except Exception as failure:
@@ -136,7 +138,7 @@ async def lead(lock: Lock, work: Callable[[], Awaitable[None]]) -> None:
     try:
         await asyncio.wait({running, ended, expired}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        tasks = [running, ended, expired, *filter(None, workers)]
+        tasks = [running, ended, expired, *([worker] if worker else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)  # the Lease is given up when the work has ended, not before

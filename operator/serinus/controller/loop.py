@@ -24,6 +24,7 @@ from serinus.kube import CANARIES, RELEASES, AlreadyExists, Conflict, Kube, Kube
 from serinus.rollout import rest
 from serinus.rollout.machine import Decision, Desired, Note, advance, alone
 from serinus.rollout.order import writes
+from serinus.workloads import deployment as workload
 
 log = logging.getLogger("serinus.loop")
 
@@ -169,7 +170,9 @@ class Loop:
                 if status.stage == "Preparing" and not status.autoscalers:
                     status.autoscalers = effects.floors(world, release)
                 # No more is given on what this process knew when it looked last: it may have been frozen since.
-                await self._record(memo, release, decision, again or world.route.weight < (desired.weight or 0))
+                asked = workload.replicas(world.canary_deployment) if world.canary_deployment else 0
+                more = asked < (desired.pods or 0) if world.by_pods else world.route.weight < (desired.weight or 0)
+                await self._record(memo, release, decision, again or more)
             elif write == "Objects":
                 await self._objects(world, release, desired)
             elif write == "Target":
@@ -186,7 +189,7 @@ class Loop:
         if desired.pods is not None:
             await effects.canary_objects(self._kube, world, release, desired.pods)
             if release.status.stage == "Preparing":
-                await effects.raise_floors(self._kube, world, release, release.status)
+                await effects.raise_floors(self._kube, world, release)
         elif world.full and world.route.restored:
             await effects.remove_canary(self._kube, world)
             await effects.give_back_floors(self._kube, world, release)
@@ -219,7 +222,7 @@ class Loop:
         try:
             written = await self._kube.patch(RELEASES, metadata.namespace, metadata.name, operations, "status")
         except NotFound:
-            memo.relist = True
+            memo.notes, memo.relist = [], True
             raise _Deleted from None
         metadata.resource_version = written["metadata"]["resourceVersion"]
         memo.stored, memo.stored_at = release.status.model_copy(deep=True), loop_time
@@ -275,6 +278,7 @@ class Loop:
             await effects.remove_canary(self._kube, world)
             await effects.drop_finalizer(self._kube, canary)
             return None
+        await effects.thaw(self._kube, world)  # of a release that a process before this one ended
         seen = at_rest(world, memo.last)
         decision = rest.decide(canary, seen, self._hold, canary.metadata.annotations.get(RETRY_ANNOTATION, ""))
         if decision.reason not in ("TargetNotFound",) and not seen.problems:

@@ -125,7 +125,8 @@ class Teller:
     def owe(self, release: Release) -> None:
         """Sees to it that the release's events are sent."""
         uid = release.metadata.uid
-        self._releases[uid] = release
+        # As it is on record: what a pass decides next is not, until that is stored. The version stays the loop's.
+        self._releases[uid] = release.model_copy(update={"status": release.status.model_copy(deep=True)})
         if self._sinks and uid not in self._delivering and any(e.delivered_at is None for e in deliverable(release)):
             self._delivering.add(uid)
             self._spawn(self._deliver(uid))
@@ -182,18 +183,22 @@ class Teller:
     async def _mark(self, release: Release, event: OutboxEvent, attempt: int = 1) -> None:
         """Writes down that it was taken. The next event does not wait for that when it fails."""
         now = self._delivered.setdefault((release.metadata.uid, event.id), datetime.now(UTC))
-        current = self._releases.get(release.metadata.uid, release)
+        known = self._releases.get(release.metadata.uid)
+        current = known or release
         index = [e.id for e in current.status.events].index(event.id)
         stamped = event.model_copy(update={"delivered_at": now}).dump()["deliveredAt"]
         operations = [
             {"op": "test", "path": f"/status/events/{index}/id", "value": event.id},
             {"op": "add", "path": f"/status/events/{index}/deliveredAt", "value": stamped},
         ]
+        if known is not None:  # else the loop's next write would pass for one that follows what another process wrote
+            version = known.metadata.resource_version
+            operations.insert(0, {"op": "test", "path": "/metadata/resourceVersion", "value": version})
         try:
             written = await self._kube.patch(RELEASES, release.metadata.namespace, release.metadata.name, operations, "status")
             current.metadata.resource_version = written["metadata"]["resourceVersion"]
-            for known in current.status.events:
-                known.delivered_at = now if known.id == event.id else known.delivered_at
+            for entry in current.status.events:
+                entry.delivered_at = now if entry.id == event.id else entry.delivered_at
         except NotFound:
             return
         except KubeError as error:  # a release that has ended is not stored again: without the mark it is never pruned

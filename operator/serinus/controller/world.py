@@ -208,7 +208,7 @@ def observation(world: World, release: Release, verdict: Verdict | None, now: da
     # The router had taken our weight, or has had its time, and a route that we wrote lacks the canary: somebody else wrote it.
     status = release.status
     written = status.step_since is not None or (status.stage_since is not None and now - status.stage_since > REVERT_WAIT)
-    reverted = world.route.reverted and status.weight > 0 and written
+    reverted = world.route.lacking and status.weight > 0 and written
     return Observation(
         target=workload.view(world.deployment, release),
         canary=CanaryView(

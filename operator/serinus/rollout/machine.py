@@ -286,8 +286,9 @@ def room(a: _Attempt, weight: int) -> bool:
     if enough or (by_pods and a.obs.canary.ready):
         a.status.times.first_exposed = a.status.times.first_exposed or (a.status.stage_since if by_pods else a.now)
     if not enough:
-        if a.status.step_since is not None:  # it was reached: a pod that is moved, or one more, has as long again
-            a.status.stage_since, a.status.step_since = a.now, None
+        if a.since(a.status.step_since) >= READINESS_GRACE:  # it was held: a pod that is moved, or one more, has as long again
+            a.status.stage_since = a.now
+        a.status.step_since = None
         a.status.why = a.obs.canary.problem or f"canary pods ready: {a.obs.canary.ready} of {a.pods(weight)}"
         if a.since(a.status.stage_since) >= parse_duration(a.canary.spec.progress_deadline):
             a.back("RolledBack", "ProgressDeadlineExceeded", f"no room for {weight} %: {a.status.why}")
@@ -335,9 +336,13 @@ def short_of_pods(a: _Attempt) -> bool:
         a.status.unready_since = None
         return False
     a.status.unready_since = a.status.unready_since or a.now
+    why = f"only {ready} of {wanted} canary pods are ready under traffic"
     lost = ready < min(wanted, a.status.most_ready)  # else they have only been asked for
-    if a.since(a.status.unready_since) >= (READINESS_GRACE if lost else parse_duration(a.canary.spec.progress_deadline)):
-        a.back("RolledBack", "ReadinessLost", f"only {ready} of {wanted} canary pods are ready under traffic")
+    if lost and a.since(a.status.unready_since) >= READINESS_GRACE:
+        a.back("RolledBack", "ReadinessLost", why)
+        return True
+    if a.since(a.status.unready_since) >= parse_duration(a.canary.spec.progress_deadline):
+        a.back("RolledBack", "ProgressDeadlineExceeded", f"{why} after {a.canary.spec.progress_deadline}")
         return True
     a.status.weight = min(a.status.weight, carries(ready, a.replicas))
     a.status.step_since = None
@@ -375,7 +380,7 @@ def promoting(a: _Attempt) -> None:
     a.arrived()
     if a.status.outcome != "Skipped" and condemned(a):
         a.status.undo, a.status.stuck = True, False
-        interrupted(a)
+        interrupted(a)  # it has a branch for each thing that condemns
     elif not target.exists:
         a.back("Aborted", "TargetDeleted", "the Deployment was deleted while the version was promoted")
     elif target.template == "serving":
@@ -410,7 +415,8 @@ def undoing(a: _Attempt) -> bool:
 def overdue(a: _Attempt) -> None:
     """The serving version does not come back: a person has to look, and may apply another."""
     deadline = a.canary.spec.promotion.deadline
-    if undoing(a) and not a.status.stuck and a.since(a.status.times.decided) >= parse_duration(deadline):
+    late = a.since(a.status.times.decided) >= parse_duration(deadline)
+    if undoing(a) and late and a.status.stage != "Ended" and not a.status.stuck:
         a.status.stuck = True
         problem = a.obs.target.problem or "see the Deployment"
         a.tell(
@@ -491,7 +497,6 @@ def keeping(a: _Attempt) -> None:
 
 def cleaning(a: _Attempt) -> None:
     """Ends when the user's objects are as they were and nothing of ours is left."""
-    overdue(a)
     target = a.obs.target
     waited = a.since(a.status.stage_since) >= parse_duration(a.canary.spec.promotion.deadline)
     if a.status.outcome == "Skipped" and not a.status.times.promoted and target.template == "held" and not target.paused:
@@ -585,9 +590,9 @@ def desired(a: _Attempt) -> Desired:
     if stage in ("Returning", "Draining"):
         return Desired(weight=None if skipped else status.weight, pods=None if skipped else kept, released=skipped)
     step = a.plan[status.step].weight if stage == "Stepping" else 0
-    alone = status.weight == 0 and (a.leaves_route_alone() or (stage == "Paused" and status.route_reverted_at is not None))
+    left_alone = status.weight == 0 and (a.leaves_route_alone() or (stage == "Paused" and status.route_reverted_at is not None))
     pods = max(kept, a.pods(max(status.weight, step or 0, first)))
-    return Desired(weight=None if alone else status.weight, pods=pods, give=not a.blind())
+    return Desired(weight=None if left_alone else status.weight, pods=pods, give=not a.blind())
 
 
 def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -> Decision:
@@ -606,6 +611,7 @@ def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -
         STAGES[a.status.stage](a)
         if (a.status.stage, a.status.step) == before:
             break
+    overdue(a)
     if a.status.times.first_exposed and a.status.stage != "Ended":
         a.status.exposure = exposure(a.status, now)
     a.status.why = fitted(a.status.why)  # sixteen checks may have much to say

@@ -43,7 +43,7 @@ class RouteView:
 
     #: The canary's share in percent, the highest over all routes.
     weight: int = 0
-    #: Every route has the canary among its backends at that same weight.
+    #: No rule that sends traffic to the Service lacks the canary, or has it at another weight.
     uniform: bool = True
     #: Every parent says Accepted and ResolvedRefs for what was written last.
     settled: bool = True
@@ -51,7 +51,9 @@ class RouteView:
     accepted: bool = False
     #: No trace of the release is left in any route.
     restored: bool = True
-    #: Somebody else wrote the routes after us and took the canary out.
+    #: A route on record that somebody else wrote since lacks the canary.
+    lacking: bool = False
+    #: The same, and so it was not before the canary had its share.
     reverted: bool = False
     problem: str = ""
     #: Another Canary's release is in the same rule; this one begins when that is over.

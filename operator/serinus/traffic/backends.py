@@ -2,8 +2,8 @@
 
 The shapes are Gateway API's (v1 HTTPRoute and GRPCRoute: spec.rules[].backendRefs[]). Other backends, rules, filters,
 matches and order stay. In a rule with other backends all weights are multiplied by 100, so that the share the user gave
-each of them stays the same while his Service's part is split in percent. What he gave is read back from the rule itself:
-it stays right when he edits, inserts or removes rules in mid-release.
+each of them stays the same while his Service's part is split in percent. From then on the Service and the canary have together
+what stands there: shares stay right when he edits, inserts or removes rules and weights in mid-release.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from serinus.api.base import short_name
 
 Rule = dict[str, Any]
 Ref = dict[str, Any]
+
+#: Gateway API's highest weight.
+MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,19 @@ class Entry:
     splits: bool
     #: Ours, right behind it.
     ours: Ref | None
-    #: The weight that the user gave it.
-    given: int
+    #: What the two have together: hundredfold, where ours is in the rule.
+    weight: int
 
 
 def entries(refs: list[Ref], pair: Pair) -> list[Entry]:
-    """A rule's backendRefs, read. Where one of them is ours, the weights of all are hundredfold."""
-    scaled = any(pair.is_canary(ref) for ref in refs)
+    """The user's backendRefs of a rule, each with ours if that is right behind it."""
     found = []
     for ref, behind in pairwise([*refs, {}]):
         if pair.is_canary(ref):
             continue
         ours = behind if pair.is_canary(behind) and pair.names_service(ref) else None
         weight = _weight(ref) + (_weight(ours) if ours else 0)
-        given = max(1, round(weight / 100)) if scaled and weight else weight
-        found.append(Entry(ref, pair.is_service(ref) or ours is not None, ours, given))
+        found.append(Entry(ref, pair.is_service(ref) or ours is not None, ours, weight))
     return found
 
 
@@ -89,7 +90,7 @@ def shares(rules: list[Rule], pair: Pair) -> list[int | None]:
         for entry in known:
             if entry.splits and entry.ours is None:
                 found.append(None)
-            elif entry.ours is not None and entry.given:
+            elif entry.ours is not None and entry.weight:
                 found.append(_percent(_weight(entry.ours), _weight(entry.ref)))
         placed = [id(entry.ours) for entry in known]
         total = sum(_weight(ref) for ref in refs)
@@ -117,11 +118,14 @@ def busy(rules: list[Rule], pair: Pair) -> str:
 
     Two releases in one rule would each have to undo the other's arithmetic: the second waits for the first.
     """
-    for _, refs in _backends(rules):
-        if any(pair.is_service(ref) for ref in refs) and not any(pair.is_canary(ref) for ref in refs):
-            for ref, beside in pairwise(refs):
-                if beside.get("name") == short_name(f"{ref.get('name')}-canary"):
-                    return str(ref["name"])
+    return next((name for _, refs in _backends(rules) if (name := _busy(refs, pair))), "")
+
+
+def _busy(refs: list[Ref], pair: Pair) -> str:
+    if any(pair.is_service(ref) for ref in refs) and not any(pair.is_canary(ref) for ref in refs):
+        for ref, beside in pairwise(refs):
+            if beside.get("name") == short_name(f"{ref.get('name')}-canary"):
+                return str(ref["name"])
     return ""
 
 
@@ -141,24 +145,42 @@ def split(rules: list[Rule], pair: Pair, weight: int) -> list[Rule]:
     for number, refs in _backends(changed):
         known = entries(refs, pair)
         if any(entry.splits for entry in known):
-            changed[number]["backendRefs"] = list(_split(known, pair, weight))
+            if not _busy(refs, pair):
+                changed[number]["backendRefs"] = list(_split(known, pair, weight))
+        elif known:  # his Service was taken out of the rule: there is nobody to share with
+            for ref in refs:
+                ref.update({"weight": 0} if pair.is_canary(ref) else {})
     return changed
 
 
 def _split(known: list[Entry], pair: Pair, weight: int) -> Iterator[Ref]:
-    for entry in known:
+    for entry, both in zip(known, _hundredfold(known), strict=True):
         if not entry.splits:
-            yield entry.ref | {"weight": entry.given * 100}
+            yield entry.ref | {"weight": both}
             continue
-        unit = _unit(entry.given, len(known))
-        yield entry.ref | {"weight": unit * (100 - weight)}
-        yield deepcopy(entry.ref) | {"name": pair.canary, "weight": unit * weight}
+        mine = max(1, round(both * weight / 100)) if both and weight else 0
+        yield entry.ref | {"weight": both - mine}
+        yield deepcopy(entry.ref) | {"name": pair.canary, "weight": mine}
 
 
-def _unit(given: int, among: int) -> int:
-    """A hundredth of what stands in the route for a weight that the user gave; alone in its rule any weight is as good as 1."""
-    given = 1 if given < 0 else given
-    return min(given, 1) if among == 1 else given
+def _hundredfold(known: list[Entry]) -> list[int]:
+    """Their weights, each percent of one that splits a whole number. Alone in its rule any weight is as good as 1."""
+    weights = [entry.weight for entry in known]
+    if len(weights) == 1:
+        return [_alone(weights[0])]
+    if all(entry.ours for entry in known if entry.splits) and not any(e.splits and 0 < e.weight < 100 for e in known):
+        return weights
+    return _within([100 * weight for weight in weights])
+
+
+def _alone(weight: int) -> int:
+    return 100 * min(weight, 1)
+
+
+def _within(weights: list[int]) -> list[int]:
+    """The same shares, with weights that Gateway API allows."""
+    over = max(1, -(-max(weights) // MOST))
+    return [max(1, weight // over) if weight else 0 for weight in weights]
 
 
 def restored(rules: list[Rule], pair: Pair, weights: Mapping[str, int]) -> list[Rule]:
@@ -168,12 +190,16 @@ def restored(rules: list[Rule], pair: Pair, weights: Mapping[str, int]) -> list[
         if not any(pair.is_canary(ref) for ref in refs):
             continue
         known = entries(refs, pair)
-        for index, entry in enumerate(known):
-            wrote = weights.get(f"{number}/{index}", entry.given)
-            given = wrote if _unit(wrote, len(known)) == entry.given else entry.given
+        whole = all(entry.weight % 100 == 0 for entry in known)
+        given = [entry.weight // 100 if whole else entry.weight for entry in known]
+        wrote = [weights.get(f"{number}/{index}", weight) for index, weight in enumerate(given)]
+        then = [abs(weight) for weight in wrote]
+        fits = [entry.weight for entry in known] == ([_alone(*then)] if len(then) == 1 else _within([100 * w for w in then]))
+        for entry, weight, was in zip(known, given, wrote, strict=True):
+            kept = was if fits or (whole and abs(was) == weight) else weight
             entry.ref.pop("weight", None)
-            if given >= 0:
-                entry.ref["weight"] = given
+            if kept >= 0:
+                entry.ref["weight"] = kept
         changed[number]["backendRefs"] = [entry.ref for entry in known]
     return changed
 

@@ -27,8 +27,8 @@ class GatewayRouter:
         self._kube, self._namespace, self._pair = kube, namespace, pair
         self._names: list[tuple[RouteKind, str]] = [("HTTPRoute", ref.name) for ref in gateway.http_routes or []]
         self._names += [("GRPCRoute", ref.name) for ref in gateway.grpc_routes or []]
-        self._written = [(record.kind, record.name) for record in records]
-        self._names += [key for key in self._written if key not in self._names]
+        self._records: dict[tuple[RouteKind, str], RouteRecord] = {(record.kind, record.name): record for record in records}
+        self._names += [key for key in self._records if key not in self._names]
         self._routes: dict[tuple[RouteKind, str], Object] = {}
 
     async def observe(self) -> RouteView:
@@ -47,11 +47,19 @@ class GatewayRouter:
             uniform=len(weights) <= 1 and None not in weights,
             settled=all(settled(route) for route in self._routes.values()),
             accepted=all(settled(route, {"Accepted"}) for route in self._routes.values()),
-            reverted=any(key in self._written and key not in carrying for key in self._routes),
+            lacking=any(self._lacks(key) for key in self._routes),
             restored=not carrying,
             problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
             busy=next((name for route in self._routes.values() if (name := busy(_rules(route), self._pair))), ""),
         )
+
+    def _lacks(self, key: tuple[RouteKind, str]) -> bool:
+        """Somebody wrote it since it was put on record, and it lacks the canary, though there is a place for it."""
+        record, route = self._records.get(key), self._routes[key]
+        rules = _rules(route)
+        if record is None or has_canary(rules, self._pair) or busy(rules, self._pair) or not names_service(rules, self._pair):
+            return False
+        return _specs(route["metadata"].get("managedFields") or []) != _specs(record.managed_fields)
 
     @property
     def controllers(self) -> list[str]:
@@ -61,7 +69,7 @@ class GatewayRouter:
 
     def capture(self, known: list[RouteRecord]) -> list[RouteRecord]:
         """Adds the routes that do not carry the canary yet, as they are now; keeps what is known of the others."""
-        records = {(record.kind, record.name): record for record in known}
+        records = self._records = {(record.kind, record.name): record for record in known}
         for (kind, name), route in self._routes.items():
             if not has_canary(_rules(route), self._pair):
                 records[kind, name] = RouteRecord.model_validate(
@@ -79,8 +87,8 @@ class GatewayRouter:
         patches = {}
         for key, route in self._routes.items():
             before = _rules(route)
-            if busy(before, self._pair):
-                continue
+            if not has_canary(before, self._pair) and (key not in self._records or busy(before, self._pair)):
+                continue  # it has no traffic to take back, and is not on record
             if patch := operations(before, split(before, self._pair, weight)):
                 patches[key] = patch
         results = await asyncio.gather(
@@ -116,6 +124,11 @@ class GatewayRouter:
 def _rules(route: Object) -> list[dict[str, Any]]:
     rules: list[dict[str, Any]] = route.get("spec", {}).get("rules") or []
     return rules
+
+
+def _specs(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Who owns what beside the status."""
+    return [entry for entry in fields if entry.get("subresource") != "status"]
 
 
 def settled(route: Object, wanted: Set[str] = frozenset({"Accepted", "ResolvedRefs"})) -> bool:

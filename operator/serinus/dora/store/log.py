@@ -1,0 +1,129 @@
+"""The log: facts are appended, never changed. And the quarantine beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from serinus.dora.facts import Fact
+from serinus.dora.store.schema import facts, micros, moment, quarantine
+
+#: Rows of one statement: within the bounds that both databases have for parameters.
+_ROWS = 500
+#: The advisory lock of whoever appends: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+_TURN = 0x5E21
+
+
+@dataclass(frozen=True)
+class Held:
+    """A request in quarantine."""
+
+    seq: int
+    received: datetime
+    reader: str
+    headers: Mapping[str, str]
+    body: bytes
+    status: int
+    reason: str
+
+
+class Log:
+    """Every call is one transaction. Safe to use from several threads and processes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._one_by_one = engine.dialect.name == "postgresql"
+
+    def append(self, known: Sequence[Fact], received: datetime) -> None:
+        """Writes them, all or none; a (source, id) that is there already is left as it is. Durable when it returns.
+
+        Several writers take turns, so that whoever reads on from a number never misses one that is committed later.
+        """
+        rows = [
+            {
+                "source": fact.source,
+                "id": fact.id,
+                "at": micros(fact.at),
+                "about": fact.about,
+                "key": fact.key,
+                "says": fact.says.model_dump_json(exclude_defaults=True),
+                "received": micros(received),
+            }
+            for fact in known
+        ]
+        with self._engine.begin() as connection:
+            if self._one_by_one:
+                connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
+            for start in range(0, len(rows), _ROWS):
+                part = rows[start : start + _ROWS]
+                if self._one_by_one:
+                    connection.execute(postgresql.insert(facts).values(part).on_conflict_do_nothing())
+                else:
+                    connection.execute(sqlite.insert(facts).values(part).on_conflict_do_nothing())
+
+    def since(self, seq: int, limit: int) -> list[tuple[int, Fact]]:
+        """The next facts after `seq` with their own numbers, at most `limit`. Numbers grow, but may have gaps."""
+        wanted = select(facts).where(facts.c.seq > seq).order_by(facts.c.seq).limit(limit)
+        with self._engine.connect() as connection:
+            return [(row.seq, _fact(row)) for row in connection.execute(wanted)]
+
+    def about(self, kind: str, keys: Iterable[str]) -> list[Fact]:
+        """All that is said about these things."""
+        names, found = list(keys), []
+        with self._engine.connect() as connection:
+            for start in range(0, len(names), _ROWS):
+                wanted = select(facts).where(facts.c.about == kind, facts.c.key.in_(names[start : start + _ROWS]))
+                found += [_fact(row) for row in connection.execute(wanted)]
+        return found
+
+    def all(self, batch: int = 10_000) -> Iterator[Fact]:
+        """Everything, in the order it came, with a bounded number in memory."""
+        seq = 0
+        while rows := self.since(seq, batch):
+            yield from (fact for _, fact in rows)
+            seq = rows[-1][0]
+
+    def count(self) -> int:
+        """How many facts there are."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.count()).select_from(facts)).scalar_one()
+
+    # ---- quarantine ----
+
+    def hold(self, reader: str, headers: Mapping[str, str], body: bytes, status: int, reason: str, received: datetime) -> int:
+        """Keeps a request that was refused. Returns its number."""
+        row = {
+            "received": micros(received),
+            "reader": reader,
+            "headers": json.dumps(dict(headers), sort_keys=True),
+            "body": body,
+            "status": status,
+            "reason": reason,
+        }
+        with self._engine.begin() as connection:
+            key = connection.execute(quarantine.insert().values(row)).inserted_primary_key
+        assert key is not None  # noqa: S101  # of an insert there is one
+        return int(key[0])
+
+    def held(self, limit: int = 1000) -> list[Held]:
+        """What is there, oldest first."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(quarantine).order_by(quarantine.c.seq).limit(limit)).all()
+        return [Held(r.seq, moment(r.received), r.reader, json.loads(r.headers), r.body, r.status, r.reason) for r in rows]
+
+    def release(self, seq: int, known: Sequence[Fact], received: datetime) -> None:
+        """It was read after all: its facts are written and it leaves the quarantine. Killed in between it is read again."""
+        self.append(known, received)
+        with self._engine.begin() as connection:
+            connection.execute(delete(quarantine).where(quarantine.c.seq == seq))
+
+
+def _fact(row: object) -> Fact:
+    values = row._asdict()  # type: ignore[attr-defined]
+    kept = {name: values[name] for name in ("source", "id", "about", "key")}
+    return Fact.parse({**kept, "at": moment(values["at"]), "says": json.loads(values["says"])})

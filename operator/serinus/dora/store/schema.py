@@ -1,0 +1,102 @@
+"""The tables. Moments are whole microseconds since 1970, so that both databases sort and compare them alike.
+
+A change here needs a migration in ``versions/``; tests/test_dora_store.py compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+)
+from sqlalchemy import event as events
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+metadata = MetaData()
+#: SQLite counts by itself in INTEGER columns only.
+_COUNTED = BigInteger().with_variant(Integer, "sqlite")
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("seq", _COUNTED, primary_key=True, autoincrement=True),
+    Column("source", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("about", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    #: JSON: what it says, without defaults.
+    Column("says", Text, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    UniqueConstraint("source", "id", name="facts_once"),
+    Index("facts_about", "about", "key"),
+)
+#: Requests that were refused for what they hold, to be looked at and tried again.
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("seq", _COUNTED, primary_key=True, autoincrement=True),
+    Column("received", BigInteger, nullable=False),
+    Column("reader", Text, nullable=False),
+    #: JSON: name to value, without secrets.
+    Column("headers", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros(moment: datetime) -> int:
+    """Exact."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(known: int) -> datetime:
+    """The inverse, in UTC."""
+    return _EPOCH + timedelta(microseconds=known)
+
+
+def connect(url: str) -> Engine:
+    """An engine with the newest tables. `url` is SQLAlchemy's: ``sqlite:////data/dora.db``, ``postgresql+psycopg://…``.
+
+    SQLite keeps a write-ahead log and syncs it with every commit: what was acknowledged survives a power cut.
+    https://sqlite.org/pragma.html#pragma_synchronous
+    """
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        events.listen(engine, "connect", _durable)
+    migrate(engine)
+    return engine
+
+
+def _durable(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Brings the tables to a revision. Repeating it changes nothing."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
