@@ -148,6 +148,7 @@ def test_weights_stay_within_what_gateway_api_allows(weights: list[int], share: 
     rules = [{"backendRefs": [ref(f"old{n}" if n else "web", weight=weight) for n, weight in enumerate(weights)]}]
     now = split(rules, PAIR, share)
     assert max(r["weight"] for r in now[0]["backendRefs"]) <= 1_000_000
+    assert shares(now, PAIR) == ([share] if weights[0] else [])
     assert split(now, PAIR, share) == now
     assert restored(now, PAIR, user_weights(rules, PAIR)) == rules
 

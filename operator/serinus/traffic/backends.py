@@ -170,17 +170,18 @@ def _hundredfold(known: list[Entry]) -> list[int]:
         return [_alone(weights[0])]
     if all(entry.ours for entry in known if entry.splits) and not any(e.splits and 0 < e.weight < 100 for e in known):
         return weights
-    return _within([100 * weight for weight in weights])
+    return _within(known, weights)
 
 
 def _alone(weight: int) -> int:
     return 100 * min(weight, 1)
 
 
-def _within(weights: list[int]) -> list[int]:
-    """The same shares, with weights that Gateway API allows."""
-    over = max(1, -(-max(weights) // MOST))
-    return [max(1, weight // over) if weight else 0 for weight in weights]
+def _within(known: list[Entry], weights: list[int]) -> list[int]:
+    """A hundred times as much, or the same shares as exactly as Gateway API's highest weight and whole percents allow."""
+    least = min((weight for entry, weight in zip(known, weights, strict=True) if entry.splits and weight), default=1)
+    over = max(1, min(-(-100 * max(weights) // MOST), least))
+    return [min(MOST, max(1, 100 * weight // over)) if weight else 0 for weight in weights]
 
 
 def restored(rules: list[Rule], pair: Pair, weights: Mapping[str, int]) -> list[Rule]:
@@ -194,7 +195,7 @@ def restored(rules: list[Rule], pair: Pair, weights: Mapping[str, int]) -> list[
         given = [entry.weight // 100 if whole else entry.weight for entry in known]
         wrote = [weights.get(f"{number}/{index}", weight) for index, weight in enumerate(given)]
         then = [abs(weight) for weight in wrote]
-        fits = [entry.weight for entry in known] == ([_alone(*then)] if len(then) == 1 else _within([100 * w for w in then]))
+        fits = [entry.weight for entry in known] == ([_alone(*then)] if len(then) == 1 else _within(known, then))
         for entry, weight, was in zip(known, given, wrote, strict=True):
             kept = was if fits or (whole and abs(was) == weight) else weight
             entry.ref.pop("weight", None)
