@@ -1,0 +1,1 @@
+"""The measuring service: HTTP in front of the log."""
