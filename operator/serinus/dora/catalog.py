@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import parse_qs, unquote
 
 from serinus.dora.facts import Known, ReleaseSays
@@ -54,6 +55,7 @@ class Catalog:
 _UNKNOWN = Service()
 
 
+@lru_cache(maxsize=4096)
 def repository_name(written: str) -> str:
     """``git@github.com:Acme/shop.git``, ``https://github.com/acme/shop`` and ``acme/shop`` are one: ``acme/shop``."""
     address = _ADDRESS.match(written)

@@ -11,6 +11,8 @@ from itertools import takewhile
 
 #: Shorter ones are not taken for the beginning of a hash.
 SHORTEST = 7
+#: SHA-1's; SHA-256 has 64.
+_WHOLE = 40
 
 
 def plain(written: str) -> str:
@@ -40,7 +42,7 @@ class Hashes:
         name = plain(written)
         if not name:
             return ""
-        if len(name) < SHORTEST:
+        if not SHORTEST <= len(name) < _WHOLE:
             return name if self._may_be_of(name, repository) else ""
         after = (self.ordered[i] for i in range(bisect_left(self.ordered, name), len(self.ordered)))
         same = [h for h in takewhile(lambda h: h.startswith(name), after) if self._may_be_of(h, repository)]

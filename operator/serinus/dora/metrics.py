@@ -7,7 +7,7 @@ facts once; `measure` takes slices of it, as often as one likes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -86,7 +86,7 @@ class Book:
     cargo: Mapping[str, Cargo]
     blames: Mapping[str, Blame]
     _by_service: Mapping[str, tuple[list[Attempt], list[Known[IncidentSays]]]]
-    _shelves: dict[Scope, _Shelf] = field(default_factory=dict, compare=False, repr=False)
+    _shelves: dict[Scope, Shelf] = field(default_factory=dict, compare=False, repr=False)
 
     @staticmethod
     def of(facts: Iterable[Fact], catalog: Catalog | None = None) -> Book:
@@ -109,15 +109,15 @@ class Book:
                 by_service[incident.says.service][1].append(incident)
         return Book(catalog, knowledge, attempts, cargo, blames, dict(by_service))
 
-    def shelf(self, scope: Scope) -> _Shelf:
+    def shelf(self, scope: Scope) -> Shelf:
         """What is in the scope, in order of time. Made when it is first asked for."""
         if scope not in self._shelves:
             services = [scope.service] if scope.service else self._by_service
             several = [self._by_service[service] for service in services if service in self._by_service]
             covers = scope.covers
-            self._shelves[scope] = _Shelf.of(
+            self._shelves[scope] = Shelf.of(
                 [a for attempts, _ in several for a in attempts if covers(a.service, a.environment, self.catalog)],
-                [i for _, loose in several for i in loose if covers(i.says.service, i.says.environment, self.catalog)],
+                _moments(i for _, loose in several for i in loose if covers(i.says.service, i.says.environment, self.catalog)),
             )
         return self._shelves[scope]
 
@@ -172,8 +172,8 @@ def _stages(opened: int, milestones: tuple[int | None, ...], promoted: int) -> d
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelf:
-    """What is in a scope, by the moments at which it counts."""
+class Shelf:
+    """What is in a scope, by the moments at which it counts. It can also be made from attempts that were kept elsewhere."""
 
     promoted: Timeline[str]
     untracked: Timeline[str]
@@ -189,7 +189,8 @@ class _Shelf:
     loose: Timeline[str]
 
     @staticmethod
-    def of(attempts: list[Attempt], loose: list[Known[IncidentSays]]) -> _Shelf:
+    def of(attempts: Sequence[Attempt], loose: Iterable[tuple[int, str]]) -> Shelf:
+        """From attempts by their keys, and the incidents that no release explains: when each began, and its key."""
         promoted = [(a.promoted, a) for a in attempts if a.promoted is not None]
         users = [(a.reached, a) for a in attempts if a.reached is not None]
         standings: dict[Standing, list[tuple[int, str]]] = defaultdict(list)
@@ -197,7 +198,7 @@ class _Shelf:
             standings[attempt.standing].append((moment if attempt.promoted is None else attempt.promoted, attempt.key))
         delivered = Timeline.of((moment, d) for moment, a in promoted for d in a.deliveries)
         several = delivered.things
-        return _Shelf(
+        return Shelf(
             Timeline.of((moment, a.key) for moment, a in promoted),
             Timeline.of((moment, a.key) for moment, a in promoted if not a.tracked),
             {standing: Timeline.of(those) for standing, those in sorted(standings.items())},
@@ -209,7 +210,7 @@ class _Shelf:
             Timeline.of((moment, a.key) for moment, a in users),
             Timeline.of((moment, a.failure) for moment, a in users if a.failure is not None),
             Timeline.of((moment, a.rework) for moment, a in users if a.rework is not None),
-            Timeline.of(_moments(loose)),
+            Timeline.of(loose),
         )
 
 
@@ -310,7 +311,12 @@ class Five:
 def measure(book: Book, window: Window, scope: Scope | None = None) -> Five:
     """The five figures. The same book gives the same, whatever was measured before; windows side by side add up."""
     scope = scope or Scope()
-    shelf, interval = book.shelf(scope), window.interval
+    return five(book.shelf(scope), window, scope)
+
+
+def five(shelf: Shelf, window: Window, scope: Scope) -> Five:
+    """The five figures of what is on a shelf. `scope` says what that is."""
+    interval = window.interval
     users, failures, rework = (shelf.reached.within(interval), shelf.failures.within(interval), shelf.rework.within(interval))
     return Five(
         window,
@@ -323,7 +329,7 @@ def measure(book: Book, window: Window, scope: Scope | None = None) -> Five:
     )
 
 
-def _frequency(shelf: _Shelf, window: Window) -> Frequency:
+def _frequency(shelf: Shelf, window: Window) -> Frequency:
     daily = tuple(
         Day(day, shelf.promoted.count(part), {s: n for s, those in shelf.standings.items() if (n := those.count(part))})
         for day, part in window.days()
@@ -335,7 +341,7 @@ def _frequency(shelf: _Shelf, window: Window) -> Frequency:
     )
 
 
-def _lead_time(shelf: _Shelf, interval: Interval) -> LeadTime:
+def _lead_time(shelf: Shelf, interval: Interval) -> LeadTime:
     deliveries = shelf.deliveries.within(interval)
     return LeadTime(
         shelf.lead.within(interval),
