@@ -72,6 +72,27 @@ def test_a_hotfix_branch_and_what_main_has_after_it() -> None:
     assert carried(facts + releases) == {"r1": ["#a"], "r2": ["#h"], "r3": ["#b", "#n"]}
 
 
+def test_what_the_first_release_had_behind_it_stays_there() -> None:
+    facts = [*history("a 0", "g a", "h g", "b a", "m b h"), *[change(f"#{name}", name) for name in "aghbm"]]
+    releases = [release(f"r{n}", commit(c), f"0{n + 1} 09:00") for n, c in enumerate("hbm", 1)]
+    assert carried(facts + releases) == {"r1": ["#h"], "r2": ["#b"], "r3": ["#m"]}
+
+
+def test_an_undo_behind_the_first_release_does_not_let_years_in_either() -> None:
+    merges = [change(f"#{name}", name, f"0{n} 09:00") for n, name in enumerate("abcd", 1)]
+    releases = [release(f"r{n}", commit(c), f"1{n} 09:00") for n, c in enumerate("cad", 1)]
+    assert carried([*merges, *releases]) == {"r1": ["#c"], "r2": ["#a"], "r3": ["#d"]}
+
+
+def test_a_change_is_there_with_the_last_of_its_own_commits() -> None:
+    names = ["p1", "p2", "p3", "p4", "p5"]
+    assert max(names, key=commit) != "p5", "its hash must not be what tells"
+    facts = history("p0 0", *[f"p{n} p{n - 1}" for n in range(1, 6)])
+    change_of_five = change("#5", "test-merge", commits=tuple(map(commit, names)))
+    releases = [release(f"r{n}", commit(f"p{n}"), f"1{n} 09:00") for n in range(6)]
+    assert {key for key, changes in carried([*facts, change_of_five, *releases]).items() if changes} == {"r5"}
+
+
 def test_merge_squash_and_rebase() -> None:
     facts = history("a 0", "f1 0", "f2 f1", "m a f2", "s m", "r1 s", "r2 r1")
     changes = [
@@ -248,7 +269,8 @@ def test_not_of_one_that_no_user_has_any_more() -> None:
     assert blame(R1, gone, incident("02 09:44")).release == "r2"
     assert blame(R1, gone, incident("02 09:45")).release == "r1"
     untold = release("r3", "y", "", exposed="02 09:20", outcome="Superseded")
-    assert blame(untold, R2, incident("02 09:51")).release == "r2"
+    after = blame(untold, R2, incident("02 09:51"))
+    assert (after.release, after.confidence) == ("r2", "medium")
 
 
 def test_of_its_own_service_and_environment() -> None:

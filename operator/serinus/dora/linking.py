@@ -169,6 +169,7 @@ class _Line:
     taken: set[str] = field(default_factory=set)
     #: By repository: the commits that all users have had, without those that others of them have behind them.
     tips: dict[str, frozenset[str]] = field(default_factory=dict)
+    #: And when the newest of them was merged: an undo does not take back what came after.
     merged: dict[str, _Merged] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
 
@@ -258,7 +259,7 @@ def _carry(line: _Line, release: Known[ReleaseSays], sources: _Sources) -> Cargo
         line.begun.add(repository)
         line.taken.update(c.change for c in carried)
         if merged:
-            line.merged[repository] = merged
+            line.merged[repository] = max(line.merged.get(repository, merged), merged)
         if commit in sources.graph and (span is None or span.commits):
             line.tips[repository] = (tips - span.met if span else tips) | {commit}
     note = f"{code.reason}; {way.note}" if code.reason else way.note
