@@ -12,9 +12,12 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from serinus.cli.dora import app as dora
+
 T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Progressive delivery for Kubernetes.")
+app.add_typer(dora, name="dora")
 
 
 class Hold(StrEnum):

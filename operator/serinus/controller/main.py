@@ -12,7 +12,8 @@ import aiohttp
 import kopf
 
 from serinus.api.base import CANARY_LABEL
-from serinus.controller import logs, web
+from serinus import logs
+from serinus.controller import web
 from serinus.controller.config import Config
 from serinus.controller.handlers import Index, register, settings
 from serinus.controller.leader import Lock, lead

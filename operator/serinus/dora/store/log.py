@@ -110,10 +110,11 @@ class Log:
         assert key is not None  # noqa: S101  # of an insert there is one
         return int(key[0])
 
-    def held(self, limit: int = 1000) -> list[Held]:
-        """What is there, oldest first."""
+    def held(self, limit: int = 1000, number: int | None = None) -> list[Held]:
+        """What is there, oldest first; or that one alone."""
+        wanted = select(quarantine).order_by(quarantine.c.seq).limit(limit)
         with self._engine.connect() as connection:
-            rows = connection.execute(select(quarantine).order_by(quarantine.c.seq).limit(limit)).all()
+            rows = connection.execute(wanted if number is None else wanted.where(quarantine.c.seq == number)).all()
         return [Held(r.seq, moment(r.received), r.reader, json.loads(r.headers), r.body, r.status, r.reason) for r in rows]
 
     def release(self, seq: int, known: Sequence[Fact], received: datetime) -> None:
