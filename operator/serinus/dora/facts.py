@@ -1,8 +1,9 @@
 """What is known: facts about releases, changes, incidents, commits and pipeline runs. Pure.
 
 A fact is what one source said at one moment about one thing; it never changes and is never taken back. What is known of a thing
-follows from all facts about it, in whatever order they came: of each field the newest word counts (`Fact.at`, then `Fact.id`). So
-the log can be read again from the beginning, on another store or in another order, and gives the same numbers.
+follows from all facts about it, in whatever order they came: of each field the newest word counts (`Fact.at`, then `Fact.id`),
+and of the firsts (`Saying.firsts`) the earliest moment. So the log can be read again from the beginning, on another store or in
+another order, and gives the same numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from serinus.api.base import fitted
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a moment needs its offset from UTC, as in 2026-11-27T09:00:00Z")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("there is no such moment in UTC") from None
 
 
 Moment = Annotated[datetime, AfterValidator(_utc)]
@@ -38,6 +42,8 @@ class Saying(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     #: What it is about.
     about: ClassVar[str]
+    #: Fields of which the earliest moment counts, whoever said it when.
+    firsts: ClassVar[frozenset[str]] = frozenset()
 
 
 class ReleaseSays(Saying):
@@ -78,6 +84,7 @@ class ChangeSays(Saying):
     """A pull or merge request."""
 
     about = "change"
+    firsts = frozenset({"first_commit", "first_review"})
 
     repository: Word = ""
     number: Word = ""
@@ -93,6 +100,8 @@ class ChangeSays(Saying):
     first_review: Moment | None = None
     merged: Moment | None = None
     closed: Moment | None = None
+    #: What was closed earlier is open again.
+    reopened: Moment | None = None
     #: The commit on the base branch by which it can be told that a release has it: of a merge, a squash, or the last of a rebase.
     merge_commit: Word = ""
     #: Its own commits, as far as they are known.
@@ -126,6 +135,7 @@ class IncidentSays(Saying):
     """Something that users noticed, or an alert did."""
 
     about = "incident"
+    firsts = frozenset({"detected"})
 
     service: Word = ""
     environment: Word = ""
@@ -137,6 +147,8 @@ class IncidentSays(Saying):
     began: Moment | None = None
     detected: Moment | None = None
     resolved: Moment | None = None
+    #: What was resolved earlier is not: it lasts until a later `resolved`.
+    reopened: Moment | None = None
 
 
 class MarkSays(Saying):
@@ -231,7 +243,10 @@ def known(facts: Iterable[Fact], kind: type[S]) -> dict[str, Known[S]]:
 
 def _folded(key: str, kind: type[S], facts: Iterable[Fact]) -> Known[S]:
     ordered = sorted(facts, key=lambda fact: (fact.at, fact.source, fact.id))
-    fields = {name: value for fact in ordered for name, value in _said(fact.says)}
+    fields: dict[str, Any] = {}
+    for fact in ordered:
+        for name, value in _said(fact.says):
+            fields[name] = min(fields.get(name, value), value) if name in kind.firsts else value
     return Known[kind](key=key, says=kind(**fields), facts=tuple((f.source, f.id) for f in ordered))  # type: ignore[valid-type]
 
 
