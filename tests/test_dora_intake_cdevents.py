@@ -206,6 +206,7 @@ def test_a_rollback_of_nobody_knows_what_is_an_incident_and_no_release():
         began=NOW,
         resolved=NOW,
     )
+    assert one(cdevent("service.rolledback", ENVIRONMENT, id="another")).key != fact.key
 
 
 def incident(kind: str, clock: str, links: list[Any] | None = None, **content: Any) -> Any:

@@ -80,7 +80,7 @@ def test_of_several_facts_all_are_taken_or_none():
         ({"release": {"servcie": "a"}}, "422: release.servcie: Extra inputs are not permitted"),
         (release(service="x" * 513), "422: release.service: String should have at most 512 characters"),
         (release() | {"id": ""}, "422: id: String should have at least 1 character"),
-        ({"facts": [release()] * 1001}, "422: facts: List should have at most 1000 items"),
+        ({"facts": [release()] * 1001}, "422: facts: at most 1000 are taken, and there are 1001"),
         ({"facts": release()}, "422: facts: Input should be a valid array, and this is an object"),
         ([release()], "422: the body: expected an object, and this is a list"),
     ],

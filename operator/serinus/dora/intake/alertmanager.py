@@ -7,7 +7,7 @@ fingerprint and startsAt, so that an alert that fires again is another.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from serinus.dora.intake.received import (
     Telling,
     Text,
     When,
+    at_most,
     bearer,
     digest,
     mapping,
@@ -37,8 +38,8 @@ class Alert(Payload):
     """While it fires, endsAt is when it would be taken for resolved."""
 
     status: Literal["firing", "resolved"]
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
+    labels: Annotated[dict[str, str], at_most(500)] = Field(default_factory=dict)
+    annotations: Annotated[dict[str, str], at_most(500)] = Field(default_factory=dict)
     startsAt: When  # noqa: N815
     endsAt: Perhaps = None  # noqa: N815
     generatorURL: Text = ""  # noqa: N815
@@ -49,7 +50,7 @@ class Group(Payload):
     """A notification. What truncatedAlerts counts comes with none: raise max_alerts, or leave it 0."""
 
     version: Literal["4"]
-    alerts: list[Alert]
+    alerts: Annotated[list[Alert], at_most(5000)]
 
 
 def verify(headers: Headers, body: bytes, secret: Secret) -> None:

@@ -13,7 +13,7 @@ import binascii
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -28,6 +28,7 @@ from serinus.dora.intake.received import (
     Telling,
     Text,
     When,
+    at_most,
     bearer,
     content_type,
     digest,
@@ -147,7 +148,7 @@ class Context(Payload):
     type: str
     timestamp: When
     chainId: Text = ""  # noqa: N815
-    links: list[Link] = Field(default_factory=list)
+    links: Annotated[list[Link], at_most(256)] = Field(default_factory=list)
 
 
 class Content(Payload):
@@ -254,7 +255,7 @@ class Details(Payload):
     reason: Text = ""
     why: Text = ""
     exposure: Exposure | None = None
-    evidence: list[Evidence] = Field(default_factory=list)
+    evidence: Annotated[list[Evidence], at_most(256)] = Field(default_factory=list)
 
 
 def _serinus(telling: Telling, context: Context, own: Details) -> None:
@@ -328,11 +329,12 @@ def _rolledback(telling: Telling, event: CDEvent, _: str) -> None:
     environment = content.environment.id if content.environment else ""
     release = _linked(event, "REVERTS", "REVERTED", "PATH") if not event.context.chainId else _chained(event, service)
     if release:
-        says = ReleaseSays(service=service, environment=environment, outcome="RolledBack", returned=at)
-        telling.say(at, release, says)
+        back = ReleaseSays(service=service, environment=environment, outcome="RolledBack", returned=at)
+        telling.say(at, release, back)
     else:
         title = f"rolled back to {content.artifactId}" if content.artifactId else "rolled back"
-        telling.say(at, event.key, IncidentSays(service=service, environment=environment, title=title, began=at, resolved=at))
+        says = IncidentSays(service=service, environment=environment, title=title, began=at, resolved=at)
+        telling.say(at, _key(event, Reference(id=event.context.id)), says)
 
 
 def _incident(telling: Telling, event: CDEvent, what: str) -> None:

@@ -28,7 +28,19 @@ from serinus.dora.facts import (
     RunSays,
     Saying,
 )
-from serinus.dora.intake.received import YEARS, Headers, Refused, Secret, Telling, bearer, digest, mapping, parse, refusing, wrong
+from serinus.dora.intake.received import (
+    YEARS,
+    Headers,
+    Refused,
+    Secret,
+    Telling,
+    bearer,
+    digest,
+    mapping,
+    parse,
+    refusing,
+    wrong,
+)
 from serinus.dora.intake.settings import Settings
 from serinus.dora.repository import canonical
 
@@ -105,6 +117,8 @@ def facts(headers: Headers, body: bytes, settings: Settings) -> list[Fact]:
     """What the body says. Raises Refused."""
     data = mapping(parse(body))
     several = "facts" in data
+    if isinstance(data.get("facts"), list) and len(data["facts"]) > MOST:
+        raise Refused(422, f"facts: at most {MOST} are taken, and there are {len(data['facts'])}")
     model: type[BaseModel] = Several if several else Told
     try:
         told = model.model_validate_json(json.dumps(data), strict=True)

@@ -22,6 +22,7 @@ from serinus.dora.intake.received import (
     Telling,
     Text,
     When,
+    at_most,
     configured,
     content_type,
     delivery,
@@ -141,7 +142,7 @@ class PullRequest(Payload):
     merged_at: Perhaps = None
     closed_at: Perhaps = None
     merge_commit_sha: Text = ""
-    labels: list[Label] = Field(default_factory=list)
+    labels: Annotated[list[Label], at_most(1000)] = Field(default_factory=list)
     head: Branch
     base: Branch
 
@@ -232,7 +233,7 @@ class Push(Payload):
     after: str
     forced: bool = False
     deleted: bool = False
-    commits: list[PushedCommit] = Field(default_factory=list)
+    commits: Annotated[list[PushedCommit], at_most(2048)] = Field(default_factory=list)
     head_commit: PushedCommit | None = None
     repository: Repository
 

@@ -7,7 +7,7 @@ https://docs.gitlab.com/user/project/integrations/webhooks/#delivery-headers.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from serinus.dora.intake.received import (
     Telling,
     Text,
     When,
+    at_most,
     configured,
     delivery,
     digest,
@@ -141,7 +142,7 @@ class MergeRequestEvent(Payload):
     user: User | None = None
     project: Project
     object_attributes: MergeRequest
-    labels: list[Label] = Field(default_factory=list)
+    labels: Annotated[list[Label], at_most(1000)] = Field(default_factory=list)
 
 
 def _merge_request(telling: Telling, event: MergeRequestEvent) -> None:
@@ -191,7 +192,7 @@ class Push(Payload):
     ref: str
     before: str
     after: str
-    commits: list[PushedCommit] = Field(default_factory=list)
+    commits: Annotated[list[PushedCommit], at_most(2048)] = Field(default_factory=list)
     project: Project
 
 
@@ -279,7 +280,7 @@ class PipelineEvent(Payload):
 
     object_attributes: Pipeline
     project: Project
-    builds: list[Build] = Field(default_factory=list)
+    builds: Annotated[list[Build], at_most(5000)] = Field(default_factory=list)
 
 
 def _pipeline(telling: Telling, event: PipelineEvent) -> None:
