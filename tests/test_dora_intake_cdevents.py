@@ -124,7 +124,7 @@ def test_what_was_only_deployed_has_no_end_yet():
 
 
 def test_what_was_promoted_has_not_returned_though_its_canary_is_drained():
-    facts = told(release({"firstExposed": 3, "decided": 50, "promoted": 60, "zeroVerified": 70}, outcome="Promoted"))
+    facts = told(release({"firstExposed": 3, "decided": 50, "promoted": 60, "zeroVerified": 55}, outcome="Promoted"))
     says = known(facts, ReleaseSays)[UID].says
     assert (says.outcome, says.exposed, says.promoted) == ("Promoted", at(3), at(60))
     assert (says.returned, says.detected, says.harmed) == (None, None, None)
@@ -140,6 +140,12 @@ def test_what_was_superseded_did_harm_only_if_there_is_evidence(evidence, harmed
     says = known(told(release(BAD, outcome="Superseded", evidence=evidence)), ReleaseSays)[UID].says
     assert (says.harmed, says.returned) == (harmed, at(8.5))
     assert says.detected == (at(detected) if detected else None)
+
+
+def test_what_was_rolled_back_did_harm_without_numbers_too():
+    """Its pods crashed, for instance."""
+    says = known(told(release(BAD, outcome="RolledBack")), ReleaseSays)[UID].says
+    assert (says.harmed, says.detected) == (True, at(8))
 
 
 def test_a_restart_is_none_of_the_deployments():
@@ -168,7 +174,9 @@ def test_a_deployment_is_seen_by_all_users_at_once():
 
 
 def test_a_rollback_in_the_same_chain_takes_the_release_back():
-    facts = read(chained("service.deployed", "09:00:00")) + read(chained("service.rolledback", "09:05:00"))
+    back = chained("service.rolledback", "09:05:00")
+    back["subject"]["content"] = ENVIRONMENT | {"artifactId": "pkg:oci/checkout@sha256%3A1c"}
+    facts = read(chained("service.deployed", "09:00:00")) + read(back)
     for order in (facts, facts[::-1]):
         (found,) = known(order, ReleaseSays).values()
         assert (found.says.outcome, found.says.promoted, found.says.returned) == ("RolledBack", at(0), at(300))
@@ -234,6 +242,12 @@ def test_an_incident_that_was_detected_reported_and_resolved():
             detected=at(600),
             resolved=at(1200),
         )
+
+
+def test_an_incident_that_was_only_reported_was_detected_by_then():
+    says = one(incident("incident.reported", "09:12:00")).says
+    assert isinstance(says, IncidentSays)
+    assert (says.began, says.detected) == (None, at(720))
 
 
 def test_a_change_from_its_beginning_to_its_end():
