@@ -11,8 +11,8 @@ import time
 import aiohttp
 import kopf
 
-from serinus.api.base import CANARY_LABEL
 from serinus import logs
+from serinus.api.base import CANARY_LABEL
 from serinus.controller import web
 from serinus.controller.config import Config
 from serinus.controller.handlers import Index, register, settings

@@ -150,6 +150,12 @@ class IncidentSays(Saying):
     #: What was resolved earlier is not: it lasts until a later `resolved`.
     reopened: Moment | None = None
 
+    @property
+    def over(self) -> datetime | None:
+        """Since when it is resolved for good, as far as is known."""
+        open_again = self.resolved is not None and self.reopened is not None and self.reopened > self.resolved
+        return None if open_again else self.resolved
+
 
 class MarkSays(Saying):
     """A person's word, which counts more than any computed one. The key is `release/<key>` or `incident/<key>`."""

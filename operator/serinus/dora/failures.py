@@ -90,7 +90,7 @@ def _failure(release: Known[ReleaseSays], why: str, incidents: Sequence[Known[In
     says = release.says
     begun = [i.says.began for i in incidents] + [says.fault_began]
     detected = [i.says.detected or i.says.began for i in incidents] + [says.detected]
-    resolved = [i.says.resolved for i in incidents if i.says.resolved is not None]
+    resolved = [i.says.over for i in incidents if i.says.over is not None]
     recovered = says.returned or (max(resolved) if resolved and len(resolved) == len(incidents) else None)
     return Failure(
         release.key,
@@ -178,7 +178,7 @@ def _of_failure(failure: Failure, release: Known[ReleaseSays]) -> list[_Trouble]
 
 def _of_incident(incident: Known[IncidentSays]) -> list[_Trouble]:
     begin = maybe(incident.says.began or incident.says.detected)
-    return [] if begin is None else [_Trouble(f"incident {incident.key}", begin, maybe(incident.says.resolved), "")]
+    return [] if begin is None else [_Trouble(f"incident {incident.key}", begin, maybe(incident.says.over), "")]
 
 
 def _mending(releases: Sequence[Known[ReleaseSays]], troubles: Iterable[_Trouble]) -> Iterator[Rework]:

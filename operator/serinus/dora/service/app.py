@@ -1,7 +1,7 @@
 """The HTTP interface. Its OpenAPI document is at /openapi.json.
 
-Whoever posts is answered when what they said is durable, or why it is not taken. Whoever reads needs the reading secret, except on
-this machine where none is set.
+Whoever posts is answered when what they said is durable, or why it is not taken. Whoever reads needs the reading secret; where
+none is set, reading is open on this machine only.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ async def take(request: Request, reader: Annotated[str, Path(description="The so
 
 async def held(request: Request) -> list[Held]:
     """The requests that were signed and could not be read, oldest first."""
-    rows = await asyncio.to_thread(request.app.state.service.log.held)
     return [
-        Held(number=r.seq, received=r.received, reader=r.reader, status=r.status, reason=r.reason, body=_text(r.body)) for r in rows
+        Held(number=row.seq, received=row.received, reader=row.reader, status=row.status, reason=row.reason, body=_text(row.body))
+        for row in await asyncio.to_thread(request.app.state.service.log.held)
     ]
 
 

@@ -27,7 +27,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    database: str = Field(default="sqlite:///dora.db", description="SQLAlchemy's URL: sqlite:////data/dora.db, postgresql+psycopg://…")
+    database: str = Field(
+        default="sqlite:///dora.db", description="SQLAlchemy's URL: sqlite:////data/dora.db, postgresql+psycopg://…"
+    )
     zone: str = Field(default="UTC", description="Time zone of days and weeks, such as Europe/Zurich.")
     catalog: Catalog = Field(default_factory=Catalog)
     reading: Settings = Field(default_factory=Settings, description="How the words of sources are read.")

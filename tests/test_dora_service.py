@@ -1,0 +1,195 @@
+"""The measuring service as a process of its own, over HTTP, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.bodies import SECRET, hmac_of, pull_request
+from tests.stores import postgres, url
+
+__all__ = ["postgres", "url"]  # fixtures
+
+READING = "r3ading"
+SECRETS = {"SERINUS_DORA_SECRET_GITHUB": SECRET, "SERINUS_DORA_SECRET_READING": READING}
+COMMAND = [sys.executable, "-c", "from serinus.cli import app; app()", "dora", "serve"]
+
+
+@contextmanager
+def serving(url: str, folder: Path, secrets: Mapping[str, str] = SECRETS) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Its address and its process, from when it answers."""
+    settings = folder / "dora.yaml"
+    settings.write_text(json.dumps({"database": url}))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {"PATH": os.environ["PATH"], **secrets}
+    command = [*COMMAND, "--config", settings, "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, env=environment)  # noqa: S603
+    try:
+        until = time.monotonic() + 60
+        while not _answers(port):
+            assert process.poll() is None, "it ended by itself"
+            assert time.monotonic() < until, "it does not answer"
+        yield f"http://127.0.0.1:{port}", process
+    finally:
+        process.terminate()
+        assert process.wait(30) in (0, -signal.SIGKILL, -signal.SIGTERM)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        time.sleep(0.05)  # between two tries
+        return False
+
+
+def signed(body: bytes, delivery: str = "1", event: str = "pull_request") -> dict[str, str]:
+    return {"X-GitHub-Event": event, "X-GitHub-Delivery": delivery, "X-Hub-Signature-256": f"sha256={hmac_of(body)}"}
+
+
+async def asked(
+    method: str, address: str, body: bytes = b"", headers: Mapping[str, str] | None = None, reading: str = READING
+) -> tuple[int, Any]:
+    """Status and answer: JSON, or text where it is none."""
+    known = {"Content-Type": "application/json", "Authorization": f"Bearer {reading}", **(headers or {})}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, address, data=io.BytesIO(body), headers=known) as answer,
+    ):
+        text = await answer.text()
+        return answer.status, json.loads(text) if answer.content_type == "application/json" else text
+
+
+def ask(*some: Any, **more: Any) -> tuple[int, Any]:
+    return asyncio.run(asked(*some, **more))
+
+
+def test_what_is_signed_is_taken_once_and_can_be_exported(url: str, tmp_path: Path) -> None:
+    body = json.dumps(pull_request()).encode()
+    with serving(url, tmp_path) as (address, _):
+        for _ in range(2):
+            assert ask("POST", f"{address}/ingest/github", body, signed(body)) == (202, {"facts": 1})
+        status, lines = ask("GET", f"{address}/facts")
+    assert status == 200
+    (fact,) = map(json.loads, lines.splitlines())
+    assert (fact["about"], fact["says"]["number"]) == ("change", "12")
+
+
+def test_what_is_not_signed_or_not_for_sale_is_refused_and_not_kept(url: str, tmp_path: Path) -> None:
+    body = json.dumps(pull_request()).encode()
+    forged = signed(body) | {"X-Hub-Signature-256": f"sha256={hmac_of(body, 'another')}"}
+    with serving(url, tmp_path) as (address, _):
+        ingest = f"{address}/ingest"
+        assert ask("POST", f"{ingest}/github", body)[0] == 401
+        assert ask("POST", f"{ingest}/github", body, forged)[0] == 401
+        assert ask("POST", f"{ingest}/gitlab", body) == (
+            403,
+            {"detail": "gitlab is closed: set SERINUS_DORA_SECRET_GITLAB to open it"},
+        )
+        assert ask("POST", f"{ingest}/none", body)[0] == 404
+        large = b" " * (1024 * 1024 + 1)
+        assert ask("POST", f"{ingest}/github", large, signed(large))[0] == 413
+        assert ask("GET", f"{address}/quarantine") == (200, [])
+        assert ask("GET", f"{address}/healthz") == (200, {"facts": 0})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"[" * 5000, 400, "deeper than 64"),
+        (b'{"action": "opened"', 400, "no JSON"),
+        (json.dumps(pull_request(created_at=7)).encode(), 422, "created_at"),
+        (json.dumps(pull_request(title=["<script>"])).encode(), 422, "title"),
+    ],
+    ids=["deep", "cut", "wrong moment", "wrong type"],
+)
+def test_what_is_signed_and_cannot_be_read_is_refused_with_a_reason_and_kept(
+    tmp_path: Path, body: bytes, status: int, reason: str
+) -> None:
+    with serving(f"sqlite:///{tmp_path}/dora.db", tmp_path) as (address, _):
+        given, answer = ask("POST", f"{address}/ingest/github", body, signed(body))
+        assert (given, reason in answer["detail"]) == (status, True), answer
+        _, (held,) = ask("GET", f"{address}/quarantine")
+        assert (held["reader"], held["status"], held["reason"]) == ("github", status, answer["detail"])
+        assert ask("POST", f"{address}/quarantine/{held['number']}/again")[0] == status, "it is as bad as before"
+        good = json.dumps(pull_request()).encode()
+        assert ask("POST", f"{address}/ingest/github", good, signed(good))[0] == 202, "the rest goes on"
+        assert len(ask("GET", f"{address}/quarantine")[1]) == 1
+
+
+def test_who_may_read(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/dora.db"
+    with serving(database, tmp_path) as (address, _):
+        for path in ("facts", "quarantine"):
+            assert ask("GET", f"{address}/{path}", reading="guessed")[0] == 401
+            assert ask("GET", f"{address}/{path}")[0] == 200
+        assert ask("POST", f"{address}/quarantine/1/again", reading="guessed")[0] == 401
+    with serving(database, tmp_path, {}) as (address, _):
+        assert ask("GET", f"{address}/facts", reading="")[0] == 200, "on this machine, where no secret is set"
+
+
+def test_it_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
+    settings = tmp_path / "dora.yaml"
+    settings.write_text("databse: x\n")
+    done = subprocess.run([*COMMAND, "--config", settings], capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 1
+    assert "databse" in done.stderr
+
+
+async def burst(address: str, process: subprocess.Popen[bytes], deliveries: range, kill_after: int) -> set[str]:
+    """Posts them, fifty at a time, and kills the process after so many answers. Returns what was acknowledged."""
+    taken, left = set[str](), iter(deliveries)
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=50)) as session:
+
+        async def sender() -> None:
+            for number in left:
+                body = json.dumps(pull_request(number=number)).encode()
+                headers = {"Content-Type": "application/json", **signed(body, str(number))}
+                try:
+                    async with session.post(f"{address}/ingest/github", data=body, headers=headers) as answer:
+                        if answer.status == 202:
+                            taken.add(str(number))
+                except aiohttp.ClientError:
+                    return
+                if len(taken) >= kill_after:
+                    process.kill()
+
+        await asyncio.gather(*(sender() for _ in range(50)))
+    return taken
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_nothing_that_was_acknowledged_is_lost_by_kill_9_in_a_burst(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten times on each database: 10,000 webhooks, killed somewhere among them. Then what is there is there once."""
+    moments, acknowledged = random.Random(20261127), set[str]()  # noqa: S311
+    for turn in range(10):
+        with serving(url, tmp_path) as (address, process):
+            deliveries = range(turn * 10_000, turn * 10_000 + 10_000)
+            acknowledged |= asyncio.run(burst(address, process, deliveries, moments.randrange(1, 3_000)))
+    with serving(url, tmp_path) as (address, _):
+        found = [json.loads(line)["id"] for line in ask("GET", f"{address}/facts")[1].splitlines()]
+    there = {each.split("/")[0] for each in found}
+    assert acknowledged <= there
+    assert len(found) == len(set(found))
+    with capsys.disabled():
+        sys.stderr.write(f"\n{len(acknowledged)} acknowledged in 10 bursts, {len(there)} there\n")
