@@ -60,6 +60,44 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
 )
 
+# What follows from the facts, and can be made anew from them.
+
+#: Where a thing is needed: by a `service`, a `repository`, an `artifact` or a `release` of that name.
+links = Table(
+    "links",
+    metadata,
+    Column("about", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Index("links_name", "kind", "name", "about"),
+)
+#: Releases with all that follows: JSON of serinus.dora.metrics.Attempt. Moments are seconds.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    #: When it counts last; 0: never.
+    Column("at", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+    Index("attempts_service", "service", "at"),
+    Index("attempts_at", "at"),
+)
+#: Incidents that no release explains, and when they began.
+loose = Table(
+    "loose",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Index("loose_service", "service", "at"),
+)
+#: One row: up to which fact all of that is made, and of which services it is not yet (JSON).
+progress = Table("progress", metadata, Column("seq", BigInteger, nullable=False), Column("services", Text, nullable=False))
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

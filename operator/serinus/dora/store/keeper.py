@@ -1,0 +1,256 @@
+"""What follows from the facts, kept up to date: for each service that new facts are about, its releases are read anew.
+
+Reading is `serinus.dora.metrics.Book`, of the facts that one service needs. So a fact costs as much as its service's history,
+memory is that of one service, and whatever order facts come in, what is kept is what a book of all of them says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection, Engine, delete, exists, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from serinus.dora.catalog import Catalog, artifact_names, repository_name
+from serinus.dora.commits import plain
+from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, IncidentSays, MarkSays, ReleaseSays
+from serinus.dora.figures import Window, maybe
+from serinus.dora.metrics import Attempt, Book, Scope, Shelf
+from serinus.dora.store.log import Log
+from serinus.dora.store.schema import attempts, links, loose, progress
+
+#: Facts that are looked at at once.
+BATCH = 5_000
+_ROWS = 200
+_ATTEMPT = TypeAdapter(Attempt)
+
+
+@dataclass(frozen=True)
+class Link:
+    """Where a thing is needed."""
+
+    about: str
+    key: str
+    kind: str
+    name: str
+
+
+class Keeper:
+    """One for a store: two at once would do the same work twice."""
+
+    def __init__(self, engine: Engine, catalog: Catalog) -> None:
+        self._engine, self._log, self._catalog = engine, Log(engine), catalog
+
+    def catch_up(self) -> frozenset[str]:
+        """Until no fact is left that is not in it. Returns the services that were read anew. Killed, it goes on where it was."""
+        while self._look():
+            pass
+        with self._engine.connect() as connection:
+            _, waiting = _progress(connection)
+        for service in sorted(waiting):
+            self._read(service)
+        return frozenset(waiting)
+
+    def rebuild(self) -> None:
+        """From the first fact, as after a change of the catalog."""
+        with self._engine.begin() as connection:
+            for table in (links, attempts, loose, progress):
+                connection.execute(delete(table))
+        self.catch_up()
+
+    def shelf(self, scope: Scope, window: Window) -> Shelf:
+        """What the figures of a window and a scope are computed from."""
+        start, end = window.interval
+        services = [scope.service] if scope.service else None
+        if services is None and scope.team:
+            services = [name for name, service in self._catalog.services.items() if service.team == scope.team]
+        found, alone = [], []
+        with self._engine.connect() as connection:
+            for rows in (attempts, loose):
+                wanted = select(rows).where(rows.c.at >= start)
+                wanted = wanted if services is None else wanted.where(rows.c.service.in_(services))
+                for row in connection.execute(wanted):
+                    if not scope.covers(row.service, row.environment, self._catalog):
+                        continue
+                    if rows is attempts:
+                        found.append(_ATTEMPT.validate_json(row.data))
+                    elif row.at < end:
+                        alone.append((row.at, row.key))
+        return Shelf.of(found, alone)
+
+    # ---- which services new facts are about ----
+
+    def _look(self) -> bool:
+        """At some new facts; remembers which services are to be read anew. False when there are none."""
+        with self._engine.begin() as connection:
+            seq, waiting = _progress(connection)
+            new = self._log.since(seq, BATCH)
+            if not new:
+                return False
+            facts = [fact for _, fact in new]
+            known = {link for fact in facts for link in _links(fact)}
+            self._remember(connection, known)
+            services = self._needing(connection, known, {_subject(fact) for fact in facts})
+            connection.execute(delete(progress))
+            row = {"seq": new[-1][0], "services": json.dumps(sorted(waiting | services))}
+            connection.execute(insert(progress).values(row))
+        return True
+
+    def _remember(self, connection: Connection, known: Iterable[Link]) -> None:
+        rows = [vars(link) for link in sorted(known, key=lambda link: (link.about, link.key, link.kind, link.name))]
+        add = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        for start in range(0, len(rows), _ROWS):
+            connection.execute(add(links).values(rows[start : start + _ROWS]).on_conflict_do_nothing())
+        other, unsaid = links.alias(), (links.c.kind == "service", links.c.name == "")
+        same = (other.c.about == links.c.about, other.c.key == links.c.key, other.c.kind == "service", other.c.name != "")
+        connection.execute(delete(links).where(*unsaid, exists().where(*same)))
+
+    def _needing(self, connection: Connection, known: Iterable[Link], subjects: Iterable[tuple[str, str]]) -> set[str]:
+        """The services whose figures these things are part of."""
+        named: dict[str, set[str]] = defaultdict(set)
+        for link in known:
+            named[link.kind].add(link.name)
+        about: dict[str, set[str]] = defaultdict(set)
+        for kind, key in subjects:
+            about[kind].add(key)
+        # What was built from a repository may be what a service runs whose manifests are elsewhere.
+        built = _keys(connection, "artifact", "repository", named["repository"]) | about["artifact"]
+        built |= _keys(connection, "artifact", "commit", named["commit"])
+        releases = about["release"] | _names(connection, "incident", "release", about["incident"])
+        for kind, names in (
+            ("repository", named["repository"]),
+            ("commit", named["commit"]),
+            ("artifact", _names(connection, "artifact", "artifact", built)),
+        ):
+            releases |= _keys(connection, "release", kind, names)
+        services = {name for name, s in self._catalog.services.items() if repository_name(s.repository) in named["repository"]}
+        services |= _names(connection, "incident", "service", about["incident"])
+        return services | _names(connection, "release", "service", releases)
+
+    # ---- one service ----
+
+    def _read(self, service: str) -> None:
+        with self._engine.connect() as connection:
+            facts = list(self._facts(connection, service))
+        book = Book.of(facts, self._catalog)
+        mine = [attempt for attempt in book.attempts.values() if attempt.service == service]
+        unexplained = [
+            {"key": i.key, "service": service, "environment": i.says.environment, "at": at}
+            for i in book.knowledge.incidents.values()
+            if i.says.service == service and not book.blames[i.key].release
+            if (at := maybe(i.says.began or i.says.detected)) is not None
+        ]
+        rows = [
+            {
+                "key": attempt.key,
+                "service": service,
+                "environment": attempt.environment,
+                "at": max(attempt.reached or 0, attempt.promoted or 0),
+                "data": _ATTEMPT.dump_json(attempt).decode(),
+            }
+            for attempt in mine
+        ]
+        with self._engine.begin() as connection:
+            for table, found in ((attempts, rows), (loose, unexplained)):
+                keys = [row["key"] for row in found]
+                connection.execute(delete(table).where(table.c.service == service))
+                for start in range(0, len(found), _ROWS):
+                    # What was another service's is this one's by a newer word.
+                    connection.execute(delete(table).where(table.c.key.in_(keys[start : start + _ROWS])))
+                    connection.execute(insert(table).values(found[start : start + _ROWS]))
+            seq, waiting = _progress(connection)
+            connection.execute(delete(progress))
+            connection.execute(insert(progress).values(seq=seq, services=json.dumps(sorted(waiting - {service}))))
+
+    def _facts(self, connection: Connection, service: str) -> Iterator[Fact]:
+        """All that its releases, and the incidents that may be theirs, are known by."""
+        releases = _keys(connection, "release", "service", {service})
+        incidents = _keys(connection, "incident", "service", {service}) | _keys(connection, "incident", "release", releases)
+        # An incident may be of another service's release: then it is not this one's, and has to be seen not to be.
+        yield from self._log.about("release", releases | _names(connection, "incident", "release", incidents))
+        yield from self._log.about("incident", incidents)
+        marked = [f"release/{key}" for key in releases] + [f"incident/{key}" for key in incidents]
+        yield from self._log.about("mark", marked)
+        artifacts = _keys(connection, "artifact", "artifact", _names(connection, "release", "artifact", releases))
+        yield from self._log.about("artifact", artifacts)
+        repositories = _names(connection, "release", "repository", releases)
+        repositories |= _names(connection, "artifact", "repository", artifacts)
+        repositories |= {repository_name(self._catalog.service(service).repository)} - {""}
+        commits = _names(connection, "release", "commit", releases) | _names(connection, "artifact", "commit", artifacts)
+        for kind in ("change", "commit"):
+            repositories |= _names(connection, kind, "repository", _keys(connection, kind, "commit", commits))
+        for kind in ("change", "commit"):
+            keys = _keys(connection, kind, "repository", repositories) | _keys(connection, kind, "commit", commits)
+            yield from self._log.about(kind, keys)
+
+
+def _subject(fact: Fact) -> tuple[str, str]:
+    """Of a mark: what it marks."""
+    about, _, key = fact.key.partition("/") if fact.about == "mark" else (fact.about, "", fact.key)
+    return about, key
+
+
+def _links(fact: Fact) -> Iterator[Link]:
+    about, key = _subject(fact)
+    # What does not say of which service it is is of none, '', until another fact does.
+    yield from (Link(about, key, kind, name) for kind, name in _needed(fact) if name or kind == "service")
+
+
+def _needed(fact: Fact) -> Iterator[tuple[str, str]]:
+    says = fact.says
+    if isinstance(says, ReleaseSays):
+        yield "service", says.service
+        yield "repository", repository_name(says.repository)
+        yield "commit", _short(says.commit)
+        yield from (("artifact", name) for name in artifact_names(says.artifact))
+    elif isinstance(says, IncidentSays):
+        yield "service", says.service
+        yield "release", says.release
+    elif isinstance(says, ChangeSays):
+        yield "repository", repository_name(says.repository)
+        yield from (("commit", _short(commit)) for commit in (says.merge_commit, *says.commits))
+    elif isinstance(says, CommitSays):
+        yield "repository", repository_name(says.repository)
+        yield "commit", _short(fact.key)
+    elif isinstance(says, ArtifactSays):
+        yield "repository", repository_name(says.repository)
+        yield "commit", _short(says.commit)
+        yield from (("artifact", name) for name in artifact_names(fact.key))
+    elif isinstance(says, MarkSays) and fact.key.startswith("incident/"):
+        yield "release", says.release
+
+
+def _short(commit: str) -> str:
+    """The beginning, by which a short hash and the full one are found alike."""
+    return plain(commit)[:7]
+
+
+def _progress(connection: Connection) -> tuple[int, set[str]]:
+    row = connection.execute(select(progress)).first()
+    return (row.seq, set(json.loads(row.services))) if row else (0, set())
+
+
+def _keys(connection: Connection, about: str, kind: str, names: Iterable[str]) -> set[str]:
+    """The things of a kind that are needed by any of these."""
+    wanted = sorted(names)
+    found: set[str] = set()
+    for start in range(0, len(wanted), _ROWS):
+        part = wanted[start : start + _ROWS]
+        query = select(links.c.key).where(links.c.about == about, links.c.kind == kind, links.c.name.in_(part))
+        found |= set(connection.execute(query).scalars())
+    return found
+
+
+def _names(connection: Connection, about: str, kind: str, keys: Iterable[str]) -> set[str]:
+    """What these things are needed by."""
+    wanted = sorted(keys)
+    found: set[str] = set()
+    for start in range(0, len(wanted), _ROWS):
+        part = wanted[start : start + _ROWS]
+        query = select(links.c.name).where(links.c.about == about, links.c.kind == kind, links.c.key.in_(part))
+        found |= set(connection.execute(query).scalars())
+    return found

@@ -1,0 +1,121 @@
+"""What is kept beside the facts is what a book of all of them says: on both databases, in any order, after any kill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from functools import partial
+from random import Random
+
+import pytest
+from sqlalchemy import Engine
+from tests.data.dora.month import BERLIN, CATALOG, FACTS, at, said
+from tests.stores import engine, postgres, url
+
+from serinus.dora.facts import Fact, IncidentSays, MarkSays, ReleaseSays
+from serinus.dora.figures import Window
+from serinus.dora.metrics import Book, Five, Scope, five, measure
+from serinus.dora.store import keeper
+from serinus.dora.store.keeper import Keeper
+from serinus.dora.store.log import Log
+
+__all__ = ["engine", "postgres", "url"]  # fixtures
+
+OCTOBER = Window.of_days(date(2026, 10, 1), date(2026, 11, 1), BERLIN)
+SCOPES = [Scope(), *(Scope(service=name) for name in CATALOG.services), Scope(team="shop"), Scope(environment="staging")]
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def kept(keeping: Keeper) -> list[Five]:
+    return [five(keeping.shelf(scope, OCTOBER), OCTOBER, scope) for scope in SCOPES]
+
+
+def of_all(facts: Iterable[Fact]) -> list[Five]:
+    book = Book.of(facts, CATALOG)
+    return [measure(book, OCTOBER, scope) for scope in SCOPES]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_any_order_and_in_any_parts_it_says_what_a_book_of_all_facts_says(engine: Engine, seed: int) -> None:
+    log, keeping, chance = Log(engine), Keeper(engine, CATALOG), Random(seed)  # noqa: S311
+    facts = [*FACTS, *chance.sample(FACTS, 20)]
+    chance.shuffle(facts)
+    while facts:
+        part, facts = facts[: (size := chance.randint(1, 40))], facts[size:]
+        log.append(part, NOW)
+        keeping.catch_up()
+    assert kept(keeping) == of_all(FACTS)
+
+
+def test_on_the_way_it_says_what_is_known_so_far(engine: Engine) -> None:
+    log, keeping, facts = Log(engine), Keeper(engine, CATALOG), list(FACTS)
+    Random(7).shuffle(facts)  # noqa: S311
+    for end in range(0, len(facts), 15):
+        log.append(facts[max(0, end - 15) : end], NOW)
+        keeping.catch_up()
+        assert kept(keeping) == of_all(facts[:end])
+
+
+def test_killed_between_any_two_steps_it_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(Exception):
+        pass
+
+    monkeypatch.setattr(keeper, "BATCH", 25)
+    Log(engine).append(FACTS, NOW)
+    steps = ("_look", "_read")
+    for number in range(1, 40):
+        left = [number % 4]
+
+        def once(step: object, *some: object, left: list[int] = left) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return step(*some)  # type: ignore[operator]
+
+        keeping = Keeper(engine, CATALOG)
+        for name in steps:
+            monkeypatch.setattr(keeping, name, partial(once, getattr(keeping, name)))
+        try:
+            keeping.catch_up()
+        except Killed:
+            continue
+        break
+    Keeper(engine, CATALOG).catch_up()
+    assert kept(Keeper(engine, CATALOG)) == of_all(FACTS)
+
+
+def test_only_services_that_new_facts_are_about_are_read_anew(engine: Engine) -> None:
+    log, keeping = Log(engine), Keeper(engine, CATALOG)
+    log.append(FACTS, NOW)
+    assert {"checkout", "search", "pay", "legacy"} <= keeping.catch_up()
+    assert keeping.catch_up() == frozenset()
+    log.append([said("pager", "late", "20 12:00", "i-late", IncidentSays, service="pay", began="20 12:00")], NOW)
+    assert keeping.catch_up() == {"pay"}
+
+
+def test_a_mark_moves_an_incident_from_one_service_to_another(engine: Engine) -> None:
+    def release(key: str, service: str) -> Fact:
+        says = {"service": service, "environment": "production", "requested": "05 09:00", "promoted": "05 09:00"}
+        return said("test", key, "05 09:00", key, ReleaseSays, **says, outcome="Promoted")
+
+    def mark(number: int, verdict: str, name: str = "") -> Fact:
+        return said("page", f"m{number}", f"06 09:0{number}", "incident/i", MarkSays, verdict=verdict, release=name, by="mona")
+
+    facts = [release("a", "pay"), release("b", "search")]
+    facts += [said("pager", "1", "05 09:10", "i", IncidentSays, service="pay", environment="production", began="05 09:10")]
+    log, keeping = Log(engine), Keeper(engine, CATALOG)
+    for more in ([*facts], [mark(1, "release", "b")], [mark(2, "unrelated")], [mark(3, "unmarked")]):
+        facts = [*facts, *(fact for fact in more if fact not in facts)]
+        log.append(facts, NOW)
+        keeping.catch_up()
+        assert kept(keeping) == of_all(facts), more
+    assert at("05 09:00") < NOW
+
+
+def test_made_anew_it_is_the_same(engine: Engine) -> None:
+    Log(engine).append(FACTS, NOW)
+    keeping = Keeper(engine, CATALOG)
+    keeping.catch_up()
+    before = kept(keeping)
+    keeping.rebuild()
+    assert kept(keeping) == before
