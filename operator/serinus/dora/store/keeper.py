@@ -27,6 +27,8 @@ from serinus.dora.store.schema import attempts, links, loose, progress
 BATCH = 5_000
 _ROWS = 200
 _ATTEMPT = TypeAdapter(Attempt)
+#: What a first fact may leave open.
+_SAID_LATER = ("service", "repository")
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,10 @@ class Keeper:
         add = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
         for start in range(0, len(rows), _ROWS):
             connection.execute(add(links).values(rows[start : start + _ROWS]).on_conflict_do_nothing())
-        other, unsaid = links.alias(), (links.c.kind == "service", links.c.name == "")
-        same = (other.c.about == links.c.about, other.c.key == links.c.key, other.c.kind == "service", other.c.name != "")
-        connection.execute(delete(links).where(*unsaid, exists().where(*same)))
+        other = links.alias()
+        same = [getattr(other.c, name) == getattr(links.c, name) for name in ("about", "key", "kind")]
+        said = exists().where(*same, other.c.name != "")
+        connection.execute(delete(links).where(links.c.kind.in_(_SAID_LATER), links.c.name == "", said))
 
     def _needing(self, connection: Connection, known: Iterable[Link], subjects: Iterable[tuple[str, str]]) -> set[str]:
         """The services whose figures these things are part of."""
@@ -117,6 +120,8 @@ class Keeper:
         about: dict[str, set[str]] = defaultdict(set)
         for kind, key in subjects:
             about[kind].add(key)
+        # A commit may be known to be of a repository by another word than this one.
+        named["repository"] |= _homes(connection, named["commit"])
         # What was built from a repository may be what a service runs whose manifests are elsewhere.
         built = _keys(connection, "artifact", "repository", named["repository"]) | about["artifact"]
         built |= _keys(connection, "artifact", "commit", named["commit"])
@@ -179,10 +184,9 @@ class Keeper:
         yield from self._log.about("artifact", artifacts)
         repositories = _names(connection, "release", "repository", releases)
         repositories |= _names(connection, "artifact", "repository", artifacts)
-        repositories |= {repository_name(self._catalog.service(service).repository)} - {""}
+        repositories |= {repository_name(self._catalog.service(service).repository)}
         commits = _names(connection, "release", "commit", releases) | _names(connection, "artifact", "commit", artifacts)
-        for kind in ("change", "commit"):
-            repositories |= _names(connection, kind, "repository", _keys(connection, kind, "commit", commits))
+        repositories |= _homes(connection, commits) | {""}
         for kind in ("change", "commit"):
             keys = _keys(connection, kind, "repository", repositories) | _keys(connection, kind, "commit", commits)
             yield from self._log.about(kind, keys)
@@ -196,8 +200,8 @@ def _subject(fact: Fact) -> tuple[str, str]:
 
 def _links(fact: Fact) -> Iterator[Link]:
     about, key = _subject(fact)
-    # What does not say of which service it is is of none, '', until another fact does.
-    yield from (Link(about, key, kind, name) for kind, name in _needed(fact) if name or kind == "service")
+    # What does not say of which service or repository it is is of none, '', until another fact does.
+    yield from (Link(about, key, kind, name) for kind, name in _needed(fact) if name or kind in _SAID_LATER)
 
 
 def _needed(fact: Fact) -> Iterator[tuple[str, str]]:
@@ -227,6 +231,13 @@ def _needed(fact: Fact) -> Iterator[tuple[str, str]]:
 def _short(commit: str) -> str:
     """The beginning, by which a short hash and the full one are found alike."""
     return plain(commit)[:7]
+
+
+def _homes(connection: Connection, commits: Iterable[str]) -> set[str]:
+    """The repositories that these commits are known to be of."""
+    names = set(commits)
+    found = [_names(connection, kind, "repository", _keys(connection, kind, "commit", names)) for kind in ("change", "commit")]
+    return (found[0] | found[1]) - {""}
 
 
 def _progress(connection: Connection) -> tuple[int, set[str]]:
