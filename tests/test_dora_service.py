@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,38 @@ def test_it_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
     done = subprocess.run([*COMMAND, "--config", settings], capture_output=True, text=True, check=False)  # noqa: S603
     assert done.returncode == 1
     assert "databse" in done.stderr
+
+
+def test_figures_follow_what_comes_in_within_a_second(url: str, tmp_path: Path) -> None:
+    """And a page that listens is told."""
+    now = datetime.now(UTC)
+    exposed, returned = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (now, now + timedelta(seconds=9)))
+    says = {"key": "r1", "service": "shop/web", "environment": "shop", "outcome": "RolledBack"}
+    says |= {"exposed": exposed, "detected": exposed, "returned": returned}
+    body = json.dumps({"id": "1", "at": exposed, "release": says}).encode()
+    days = f"start={now.date()}&end={now.date() + timedelta(days=1)}"
+
+    async def told(address: str) -> tuple[str, float]:
+        headers = {"Authorization": f"Bearer {READING}"}
+        async with aiohttp.ClientSession() as session, session.get(f"{address}/live", headers=headers) as stream:
+            assert await stream.content.readline() == b": listening\n"
+            began = time.monotonic()
+            sent = await asked("POST", f"{address}/ingest/generic", body, {"Authorization": f"Bearer {SECRET}"})
+            assert sent[0] == 202, sent
+            async for line in stream.content:
+                if line.startswith(b"data:"):
+                    return line.decode(), time.monotonic() - began
+        raise AssertionError("the stream ended")
+
+    with serving(url, tmp_path, SECRETS | {"SERINUS_DORA_SECRET_GENERIC": SECRET}) as (address, _):
+        assert ask("GET", f"{address}/figures?{days}")[1]["failure_rate"]["rate"]["ratio"] is None
+        data, took = asyncio.run(told(address))
+        assert data == 'data: ["shop/web"]\n'
+        assert took < 10, "a second, when nothing else runs"
+        status, figures = ask("GET", f"{address}/figures?{days}")
+        assert (status, figures["failure_rate"]["rate"]["ratio"], figures["recovery"]["every"]["median"]) == (200, 1.0, 9.0)
+        assert ask("GET", f"{address}/figures?{days}", reading="guessed")[0] == 401
+        assert ask("GET", f"{address}/figures?start=2026-02-01&end=2026-01-01")[0] == 422
 
 
 async def burst(address: str, process: subprocess.Popen[bytes], deliveries: range, kill_after: int) -> set[str]:

@@ -12,22 +12,30 @@ import hmac
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from serinus.dora.figures import Window
 from serinus.dora.intake import LARGEST, READERS, Reader, Refused
+from serinus.dora.metrics import Scope, five
 from serinus.dora.service.config import READING, Config
+from serinus.dora.service.figures import Figures
 from serinus.dora.service.reception import Full, Reception
+from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import connect
 
 log = logging.getLogger("serinus.dora")
+
+#: Seconds: to the next try when the database does not answer, and between two signs of life of a stream.
+RETRY, BEAT = 2.0, 15.0
 
 
 class Taken(BaseModel):
@@ -53,8 +61,27 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.log = Log(connect(config.database))
-        self.reception = Reception(self.log, lambda: None)
+        engine = connect(config.database)
+        self.log, self.keeper = Log(engine), Keeper(engine, config.catalog)
+        self._new = asyncio.Event()
+        self._new.set()  # what a process before this one left
+        self.reception = Reception(self.log, self._new.set)
+        self.listeners: set[asyncio.Queue[frozenset[str]]] = set()
+
+    async def keep(self) -> None:
+        """Keeps up with what comes in, and tells whoever listens of which services it was. Until it is cancelled."""
+        while True:
+            await self._new.wait()
+            self._new.clear()
+            try:
+                services = await asyncio.to_thread(self.keeper.catch_up)
+            except SQLAlchemyError as error:
+                log.error("keeping up: %s", error)
+                await asyncio.sleep(RETRY)
+                self._new.set()
+                continue
+            for listener in self.listeners if services else ():
+                listener.put_nowait(services)
 
     def reader(self, name: str) -> tuple[Reader, bytes]:
         """With its secret. Raises HTTPException where there is no such source, or none is set up."""
@@ -141,6 +168,41 @@ def _text(body: bytes) -> str:
     return body.decode(errors="backslashreplace")
 
 
+async def figures(request: Request, start: date, end: date, service: str = "", team: str = "", environment: str = "") -> Figures:
+    """The five figures from the first midnight of `start` to that of `end`, in the configured time zone."""
+    known: Service = request.app.state.service
+    scope = Scope(service, team, environment)
+    try:
+        window = Window.of_days(start, end, ZoneInfo(known.config.zone))
+    except ValueError as wrong:
+        raise HTTPException(422, str(wrong)) from None
+    shelf = await asyncio.to_thread(known.keeper.shelf, scope, window)
+    return Figures.of(five(shelf, window, scope))
+
+
+async def live(request: Request) -> StreamingResponse:
+    """Server-sent events: one when figures have changed, with the names of the services, and a comment now and then."""
+    return StreamingResponse(
+        _events(request.app.state.service), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+async def _events(service: Service) -> AsyncIterator[str]:
+    listener: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    service.listeners.add(listener)
+    try:
+        yield ": listening\n\n"
+        while True:
+            try:
+                services = await asyncio.wait_for(listener.get(), BEAT)
+            except TimeoutError:
+                yield ": still here\n\n"
+            else:
+                yield f"event: figures\ndata: {json.dumps(sorted(services))}\n\n"
+    finally:
+        service.listeners.discard(listener)
+
+
 async def healthy(request: Request) -> dict[str, int]:
     """The database answers."""
     return {"facts": await asyncio.to_thread(request.app.state.service.log.count)}
@@ -165,11 +227,12 @@ def application(config: Config) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = service = await asyncio.to_thread(Service, config)
-        writing = asyncio.ensure_future(service.reception.run())
+        app.state.service = service = Service(config)
+        tasks = [asyncio.ensure_future(work) for work in (service.reception.run(), service.keep())]
         yield
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     app = FastAPI(title="Serinus DORA", version="v1", lifespan=lifespan, docs_url=None, redoc_url=None)
     reading: dict[str, Any] = {"dependencies": [Depends(may_read)]}
@@ -177,6 +240,8 @@ def application(config: Config) -> FastAPI:
     app.get("/quarantine", **reading)(held)
     app.post("/quarantine/{number}/again", status_code=202, **reading)(again)
     app.get("/facts", **reading)(export)
+    app.get("/figures", **reading)(figures)
+    app.get("/live", **reading)(live)
     app.get("/healthz")(healthy)
     for kind, answer in ((Refused, _refused), (Full, _full), (SQLAlchemyError, _broken)):
         app.add_exception_handler(kind, answer)

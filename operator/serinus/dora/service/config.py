@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from serinus.dora.catalog import Catalog
 from serinus.dora.intake import READERS, Settings
@@ -22,6 +24,14 @@ class Wrong(Exception):
     """The settings cannot be used; says what to mend."""
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):
+        raise ValueError(f"there is no time zone {name}") from None
+    return name
+
+
 class Config(BaseModel):
     """Every setting. Without a secret a source is closed, and without the one for reading only this machine may read."""
 
@@ -30,7 +40,9 @@ class Config(BaseModel):
     database: str = Field(
         default="sqlite:///dora.db", description="SQLAlchemy's URL: sqlite:////data/dora.db, postgresql+psycopg://…"
     )
-    zone: str = Field(default="UTC", description="Time zone of days and weeks, such as Europe/Zurich.")
+    zone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="UTC", description="Time zone of days and weeks, such as Europe/Zurich."
+    )
     catalog: Catalog = Field(default_factory=Catalog)
     reading: Settings = Field(default_factory=Settings, description="How the words of sources are read.")
     secrets: Mapping[str, bytes] = Field(default_factory=dict, exclude=True)

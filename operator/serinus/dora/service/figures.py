@@ -1,0 +1,139 @@
+"""The five figures, as they are shown: by HTTP, in the report, to the gate. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from serinus.dora.figures import Durations, Rate
+from serinus.dora.metrics import FailureRate, Five, Frequency, LeadTime, Recovery, ReworkRate, Scope
+
+#: What a team has to reach: https://dora.dev calls none of these levels; they are this project's contract.
+DEPLOYMENTS_A_DAY, LEAD_TIME, FAILURES, RECOVERY = 8, 2.5 * 3600, 0.02, 5 * 60
+
+
+class Figures(BaseModel):
+    """Of one scope in one window. Moments are seconds since 1970, durations seconds; null: there is nothing to say."""
+
+    start: datetime
+    end: datetime
+    zone: str
+    scope: Scope
+    frequency: Frequency
+    lead_time: LeadTime
+    failure_rate: FailureRate
+    recovery: Recovery
+    rework: ReworkRate
+
+    @staticmethod
+    def of(five: Five) -> Figures:
+        """All of it."""
+        window = five.window
+        return Figures(
+            start=window.start,
+            end=window.end,
+            zone=str(window.zone),
+            scope=five.scope,
+            frequency=five.frequency,
+            lead_time=five.lead_time,
+            failure_rate=five.failure_rate,
+            recovery=five.recovery,
+            rework=five.rework,
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure for people. `met`: None where nothing can be said."""
+
+    name: str
+    value: str
+    target: str
+    met: bool | None
+    n: int
+    more: str
+
+
+def lines(five: Five) -> Iterator[Line]:
+    """The five, each with its n and what it hides."""
+    frequency, lead = five.frequency, five.lead_time.opened
+    per_day = frequency.per_day if frequency.days else None
+    yield Line(
+        "deployment frequency",
+        "none yet" if per_day is None else f"{per_day:.2g} a day",
+        f"{DEPLOYMENTS_A_DAY} a day",
+        None if per_day is None else per_day >= DEPLOYMENTS_A_DAY,
+        frequency.n,
+        f"on {frequency.deployment_days} of {frequency.days} days",
+    )
+    unknown = len(five.lead_time.undated), len(five.lead_time.untracked)
+    yield _durations("lead time for changes", lead, LEAD_TIME, f"{unknown[0]} changes undated, {unknown[1]} releases untracked")
+    yield _rate("change failure rate", five.failure_rate.rate, FAILURES)
+    caught, escaped = five.recovery.caught, five.recovery.escaped
+    apart = f"caught {span(caught.median)} (n {caught.n}), escaped {span(escaped.median)} (n {escaped.n})"
+    still = f", {len(five.recovery.open)} not over" if five.recovery.open else ""
+    yield _durations("recovery time", five.recovery.every, RECOVERY, apart + still)
+    yield _rate("rework rate", five.rework.rate, None)
+
+
+def _durations(name: str, found: Durations, target: float, more: str) -> Line:
+    met = None if found.median is None else found.median <= target
+    tail = f"p75 {span(found.p75)}, p90 {span(found.p90)}; " if found.n else ""
+    return Line(name, f"{span(found.median)} (median)" if found.n else "none", span(target), met, found.n, tail + more)
+
+
+def _rate(name: str, rate: Rate, target: float | None) -> Line:
+    """Met, or missed, only where the whole interval says so: one failure of fifty is 2 %, and 0.4 to 10 %."""
+    if rate.ratio is None or rate.low is None or rate.high is None:
+        return Line(name, "none", "" if target is None else f"{target:.0%}", None, 0, "")
+    met = None if target is None else True if rate.ratio <= target else False if rate.low > target else None
+    interval = f"95 % interval {rate.low:.1%} to {rate.high:.1%}; {rate.count} of {rate.n}"
+    return Line(name, f"{rate.ratio:.1%}", "" if target is None else f"{target:.0%}", met, rate.n, interval)
+
+
+def span(seconds: float | None) -> str:
+    """For people: ``45 s``, ``2 h 30 min``, ``3 d 4 h``."""
+    if seconds is None:
+        return "none"
+    whole = round(seconds)
+    for unit, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {below}" if rest else "")
+    return f"{whole} s"
+
+
+def markdown(five: Five, title: str) -> str:
+    """The report."""
+    start, end = (moment.astimezone(five.window.zone) for moment in (five.window.start, five.window.end))
+    said = {True: "met", False: "missed", None: "cannot be told"}
+    head = [
+        f"# {title}",
+        "",
+        f"{start:%Y-%m-%d} up to {end:%Y-%m-%d}, {five.window.zone}.",
+        "",
+        "| | | target | | n | |",
+        "|---|---|---|---|---|---|",
+    ]
+    table = [f"| {x.name} | {x.value} | {x.target} | {said[x.met] if x.target else ''} | {x.n} | {x.more} |" for x in lines(five)]
+    failures = five.failure_rate.failures
+    ledger = [
+        f"- `{_plain(f.release)}`: {_plain(f.why)}; {'escaped' if f.escaped else 'caught'}, recovered in {span(f.seconds)}"
+        for f in failures
+    ]
+    slow = sorted((d for d in five.lead_time.deliveries if d.lead is not None), key=lambda d: -(d.lead or 0))[:10]
+    slowest = [f"- {_plain(d.change)}: {span(d.lead)}, with `{_plain(d.release)}`" for d in slow]
+    parts = [*head, *table]
+    if ledger:
+        parts += ["", "## Failures", "", *ledger]
+    if slowest:
+        parts += ["", "## Slowest changes", "", *slowest]
+    return "\n".join([*parts, ""])
+
+
+def _plain(text: str) -> str:
+    """Without what Markdown, or a browser behind it, would take for its own."""
+    return "".join(c if c not in "`<>|[]*_#\n\r" else " " for c in text)
