@@ -44,12 +44,17 @@ def server() -> Iterator[str]:
         with log.open("w") as out:
             process = subprocess.Popen([bin_ / "postgres", "-D", data, *quick], stderr=out, **run)  # type: ignore[call-overload]  # noqa: S603
         try:
-            while not (home / ".s.PGSQL.5432").exists():
+            while not _ready(data / "postmaster.pid"):
                 assert process.poll() is None, log.read_text()
             yield f"postgresql+psycopg://serinus@/postgres?host={folder}"
         finally:
             process.terminate()
             process.wait(30)
+
+
+def _ready(lock: Path) -> bool:
+    """Its last line says so: https://www.postgresql.org/docs/current/storage-file-layout.html has postmaster.pid."""
+    return lock.exists() and lock.read_text().rstrip().endswith("ready")
 
 
 @pytest.fixture(scope="session")
