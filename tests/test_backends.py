@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serinus.api.canary import GatewayAPI
+from serinus.api.release import RouteRecord
 from serinus.traffic.backends import Pair, has_canary, names_service, operations, restored, shares, split, user_weights
 from serinus.traffic.gateway import GatewayRouter, owners, settled
 
@@ -160,32 +161,41 @@ def test_where_the_users_service_was_taken_out_of_the_rule_ours_can_be_taken_to_
 
 
 class Routes:
-    """An API server that has one route."""
+    """An API server that has these routes, by their names; `fields` are the managedFields of them all."""
 
-    def __init__(self, rules: list[Any]) -> None:
-        self.route = {"metadata": {"name": "web", "generation": 1}, "spec": {"rules": rules}}
+    def __init__(self, rules: dict[str, list[Any]], fields: list[Any] | None = None) -> None:
+        metadata = {"generation": 1, "managedFields": fields or []}
+        self.routes = {name: {"metadata": {**metadata, "name": name}, "spec": {"rules": some}} for name, some in rules.items()}
         self.written: set[str] = set()
 
-    async def find(self, *_: Any) -> Any:
-        return self.route
+    async def find(self, kind: Any, namespace: str, name: str) -> Any:
+        return self.routes[name]
 
     async def patch(self, kind: Any, namespace: str, name: str, operations: list[Any]) -> None:
-        self.written |= {operation["path"] for operation in operations if operation["op"] == "add"}
+        self.written |= {f"{name}{operation['path']}" for operation in operations if operation["op"] != "test"}
+
+    async def taken(self, records: list[RouteRecord]) -> set[str]:
+        """What a router writes to take all traffic back."""
+        named = GatewayAPI.model_validate({"httpRoutes": [{"name": name} for name in self.routes]})
+        router = GatewayRouter(self, "shop", named, PAIR, records)  # type: ignore[arg-type]
+        await router.observe()
+        await router.write(0)
+        return self.written
 
 
 def test_traffic_is_taken_back_though_another_rule_is_busy() -> None:
     """It was inserted in mid-release, with another Canary's release in it."""
     busy = [ref("web", weight=100), ref("shop", weight=95), ref("shop-canary", weight=5)]
-    routes = Routes([*edited(ref("web", weight=1)), {"backendRefs": busy}])
-    named = GatewayAPI.model_validate({"httpRoutes": [{"name": "web"}]})
-    router = GatewayRouter(routes, "shop", named, PAIR, [])  # type: ignore[arg-type]
+    routes = Routes({"web": [*edited(ref("web", weight=1)), {"backendRefs": busy}]})
+    weights = {f"web/spec/rules/0/backendRefs/{number}/weight" for number in (0, 1)}
+    assert asyncio.run(routes.taken([])) == weights
 
-    async def take() -> bool:
-        await router.observe()
-        return await router.write(0)
 
-    assert asyncio.run(take())
-    assert routes.written == {"/spec/rules/0/backendRefs/0/weight", "/spec/rules/0/backendRefs/1/weight"}
+def test_taking_traffic_back_adds_nothing_to_a_route_that_somebody_has_put_back() -> None:
+    rules = {"web": edited(ref("web", weight=1)), "api": [{"backendRefs": [ref("web", weight=1)]}]}
+    routes = Routes(rules, [{"manager": "argocd", "operation": "Apply", "time": "2"}])
+    records = [RouteRecord.model_validate({"kind": "HTTPRoute", "name": name, "weights": {}}) for name in rules]
+    assert {path.partition("/")[0] for path in asyncio.run(routes.taken(records))} == {"web"}
 
 
 def test_a_service_that_was_given_no_traffic_in_one_rule_holds_up_none_in_another() -> None:
@@ -230,8 +240,6 @@ def test_settled_means_this_generation_everywhere() -> None:
 
 
 def test_managed_fields_are_given_back_unless_somebody_wrote_since() -> None:
-    from serinus.api.release import RouteRecord
-
     user = {"manager": "kubectl", "operation": "Apply", "time": "1"}
     ours = {"manager": "serinus", "operation": "Update", "time": "2"}
     router = {"manager": "traefik", "operation": "Update", "subresource": "status", "time": "9"}

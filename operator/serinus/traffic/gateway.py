@@ -87,8 +87,8 @@ class GatewayRouter:
         patches = {}
         for key, route in self._routes.items():
             before = _rules(route)
-            if not has_canary(before, self._pair) and (key not in self._records or busy(before, self._pair)):
-                continue  # it has no traffic to take back, and is not on record
+            if not has_canary(before, self._pair) and self._is_left_alone(key, weight):
+                continue
             if patch := operations(before, split(before, self._pair, weight)):
                 patches[key] = patch
         results = await asyncio.gather(
@@ -99,6 +99,10 @@ class GatewayRouter:
             if isinstance(result, BaseException):
                 raise result
         return bool(patches)
+
+    def _is_left_alone(self, key: tuple[RouteKind, str], weight: int) -> bool:
+        """Without the canary it is not on record yet, or busy, or was put back and there is nothing to give."""
+        return key not in self._records or bool(busy(_rules(self._routes[key]), self._pair)) or (weight == 0 and self._lacks(key))
 
     async def restore(self, records: list[RouteRecord]) -> bool:
         """The rules first, then who owns them."""
