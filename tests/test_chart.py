@@ -275,3 +275,47 @@ def test_namespaces_are_listed_only_where_not_all_are_watched():
 
     assert not listed()
     assert listed("namespaces={shop}")
+
+
+# ---- the measuring service ----
+
+DORA = ("dora.enabled=true", "dora.secret=tokens")
+
+
+def test_the_measuring_service_is_there_when_it_is_asked_for() -> None:
+    assert not of_kind("StatefulSet")
+    assert "--sink-url" not in str(pod())
+    spec = one("StatefulSet", *DORA, name="serinus-dora")["spec"]
+    inside = spec["template"]["spec"]
+    (container,) = inside["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert inside["securityContext"]["runAsNonRoot"]
+    assert not inside["automountServiceAccountToken"]
+    assert spec["volumeClaimTemplates"]
+    assert (
+        one("Service", *DORA, name="serinus-dora")["spec"]["selector"].items() <= spec["template"]["metadata"]["labels"].items()
+    )
+    operators = one("Deployment")["spec"]["selector"]["matchLabels"]
+    assert not operators.items() <= spec["template"]["metadata"]["labels"].items(), "it is no operator"
+
+
+def test_the_operator_sends_to_it_with_its_token_and_to_others_with_theirs() -> None:
+    inside = pod(*DORA, "events.tokensSecret=others")
+    host = "serinus-dora.delivery.svc"
+    assert f"--sink-url=http://{host}:8090/ingest/cdevents" in inside["containers"][0]["args"]
+    assert "--sink-tokens=/etc/serinus/tokens" in inside["containers"][0]["args"]
+    (tokens,) = [volume["projected"]["sources"] for volume in inside["volumes"] if volume["name"] == "tokens"]
+    assert tokens == [
+        {"secret": {"name": "others"}},
+        {"secret": {"name": "tokens", "items": [{"key": "cdevents", "path": host}]}},
+    ]
+
+
+def test_its_settings_are_the_values() -> None:
+    known = one("ConfigMap", *DORA, "dora.config.zone=Europe/Zurich", name="serinus-dora")["data"]["dora.yaml"]
+    assert yaml.safe_load(known) == {"database": "sqlite:////data/dora.db", "zone": "Europe/Zurich"}
+    url = "postgresql+psycopg://dora@db/dora"
+    known = one("ConfigMap", *DORA, f"dora.config.database={url}", name="serinus-dora")["data"]["dora.yaml"]
+    assert yaml.safe_load(known) == {"database": url}
+    assert not of_kind("Secret", *DORA), "the one that is named is the user's"
+    assert set(one("Secret", "dora.enabled=true", name="serinus-dora")["data"]) == {"cdevents", "reading"}

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,6 +16,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serinus.controller.config import Config
 from serinus.events.sink import DELIVERIES, LONGEST, Delivery, HttpSink, backoff, pause
 
 # On Python 3.11 pytest-asyncio makes a loop where there is none yet, and never closes it: a warning, so an error, at the end.
@@ -172,3 +174,11 @@ def test_pauses() -> None:
     assert pause(Delivery("refused", ""), 1) == LONGEST
     assert pause(Delivery("retry", "", 20), 1) == 20
     assert pause(Delivery("retry", ""), 1) <= 1
+
+
+def test_each_sink_has_the_token_of_its_host_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "dora.serinus.svc").write_text("s3cret\n")
+    config = Config(sink_tokens=tmp_path)
+    assert config.headers("http://dora.serinus.svc:8090/ingest/cdevents") == {"Authorization": "Bearer s3cret"}
+    assert config.headers("https://elsewhere.example/") == {}
+    assert Config().headers("http://dora.serinus.svc/") == {}

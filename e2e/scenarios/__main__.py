@@ -19,7 +19,7 @@ from e2e.conftest import AS_IT_IS, prepare
 
 FOLDER = Path(__file__).parent
 #: These stop the operator, Prometheus or the API server, or install otherwise: nothing else may run meanwhile.
-ALONE = ("test_chart_life.py", "test_offline.py", "test_operator_killed.py", "test_without_policies.py")
+ALONE = ("test_chart_life.py", "test_dora.py", "test_offline.py", "test_operator_killed.py", "test_without_policies.py")
 #: More of them only wait for the machine.
 BESIDE = 3
 

@@ -35,6 +35,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "serinus.serviceAccountName" . }}
 {{- end }}
 
+{{- /* The measuring service: its name, its host, and the Secret with what opens it. */ -}}
+{{- define "serinus.dora" -}}
+{{ include "serinus.fullname" . }}-dora
+{{- end }}
+
+{{- define "serinus.doraHost" -}}
+{{ include "serinus.dora" . }}.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{- define "serinus.doraSecret" -}}
+{{- default (include "serinus.dora" .) .Values.dora.secret }}
+{{- end }}
+
+{{- define "serinus.doraSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "serinus.name" . }}-dora
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{- define "serinus.image" -}}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end }}

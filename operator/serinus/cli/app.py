@@ -75,6 +75,9 @@ def controller(
         typer.Option(help="A gateway's own metrics, for source: direct; every address of its host. May be given several times."),
     ] = None,
     sink_url: Annotated[list[str] | None, typer.Option(help="Where CDEvents are posted; may be given several times.")] = None,
+    sink_tokens: Annotated[
+        Path | None, typer.Option(help="A folder with a file for each sink that wants a bearer token, called like its host.")
+    ] = None,
     hold: Annotated[
         Hold, typer.Option(help="policy: by the admission policy; pause: by keeping Deployments paused.")
     ] = Hold.policy,
@@ -92,6 +95,7 @@ def controller(
         prometheus_url=prometheus_url,
         gateway_metrics_urls=tuple(gateway_metrics_url or ()),
         sinks=tuple(sink_url or ()),
+        sink_tokens=sink_tokens,
         hold=hold.value,
         namespaces=tuple(namespace or ()),
         cluster=cluster,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from serinus.rollout.rest import Hold
 
@@ -17,6 +19,8 @@ class Config:
     #: Where `source: direct` reads the gateways' own counters.
     gateway_metrics_urls: tuple[str, ...] = ()
     sinks: tuple[str, ...] = ()
+    #: A folder in which a file that is called like a sink's host holds its token; read when the operator starts.
+    sink_tokens: Path | None = None
     hold: Hold = "policy"
     #: Namespaces to watch; none: all.
     namespaces: tuple[str, ...] = ()
@@ -27,3 +31,9 @@ class Config:
     identity: str = field(default_factory=lambda: os.environ.get("POD_NAME") or socket.gethostname())
     pod_namespace: str = field(default_factory=lambda: os.environ.get("POD_NAMESPACE") or "default")
     lease: str = "serinus"
+
+    def headers(self, sink: str) -> dict[str, str]:
+        """What goes with every event to this sink. Raises OSError for a token that cannot be read."""
+        host = urlsplit(sink).hostname
+        file = self.sink_tokens / host if self.sink_tokens and host else None
+        return {"Authorization": f"Bearer {file.read_text().strip()}"} if file and file.is_file() else {}

@@ -36,7 +36,7 @@ class Teller:
 
     def __init__(self, kube: Kube, session: aiohttp.ClientSession, config: Config) -> None:
         self._kube, self._config = kube, config
-        self._sinks = [HttpSink(session, url) for url in config.sinks]
+        self._sinks = [HttpSink(session, url, config.headers(url)) for url in config.sinks]
         self._tasks: set[asyncio.Task[None]] = set()
         self._releases: dict[str, Release] = {}
         self._delivering: set[str] = set()
