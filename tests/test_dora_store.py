@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from tests.stores import engine, postgres, url
 
 from serinus.dora.facts import ChangeSays, Fact, ReleaseSays
+from serinus.dora.store import log as log_module
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import connect, metadata, micros, moment
 
@@ -104,6 +105,13 @@ def test_what_is_refused_is_kept_and_can_be_read_after_all(engine: Engine) -> No
         log.release(number, [fact(1)], NOW)
     assert log.held() == []
     assert log.count() == 1
+
+
+def test_the_quarantine_keeps_the_newest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "HELD", 3)
+    for number in range(5):
+        Log(engine).hold("github", {}, b"", 422, str(number), NOW)
+    assert [held.reason for held in Log(engine).held()] == ["2", "3", "4"]
 
 
 @pytest.mark.parametrize("given", [NOW, datetime(1969, 12, 31, 23, 59, 59, 999999, UTC), datetime(9999, 12, 31, tzinfo=UTC)])

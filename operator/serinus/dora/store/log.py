@@ -15,6 +15,8 @@ from serinus.dora.store.schema import facts, micros, moment, quarantine
 
 #: Rows of one statement: within the bounds that both databases have for parameters.
 _ROWS = 500
+#: Requests in quarantine. Each has at most 1 MiB.
+HELD = 1_000
 #: The advisory lock of whoever appends: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 _TURN = 0x5E21
 
@@ -88,6 +90,11 @@ class Log:
             yield from (fact for _, fact in rows)
             seq = rows[-1][0]
 
+    def ping(self) -> None:
+        """Raises SQLAlchemyError if the database does not answer."""
+        with self._engine.connect() as connection:
+            connection.execute(select(1))
+
     def count(self) -> int:
         """How many facts there are."""
         with self._engine.connect() as connection:
@@ -96,7 +103,7 @@ class Log:
     # ---- quarantine ----
 
     def hold(self, reader: str, headers: Mapping[str, str], body: bytes, status: int, reason: str, received: datetime) -> int:
-        """Keeps a request that was refused. Returns its number."""
+        """Keeps a request that was refused, and of all of them the newest `HELD`. Returns its number."""
         row = {
             "received": micros(received),
             "reader": reader,
@@ -107,7 +114,8 @@ class Log:
         }
         with self._engine.begin() as connection:
             key = connection.execute(quarantine.insert().values(row)).inserted_primary_key
-        assert key is not None  # noqa: S101  # of an insert there is one
+            assert key is not None  # noqa: S101  # of an insert there is one
+            connection.execute(delete(quarantine).where(quarantine.c.seq <= key[0] - HELD))
         return int(key[0])
 
     def held(self, limit: int = 1000, number: int | None = None) -> list[Held]:
