@@ -7,14 +7,16 @@ a sentence if anything was not as promised.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
-from e2e import follow, install, kubectl, shop
+from e2e import dora, follow, install, kubectl, shop
 from e2e.kubectl import Object
 from rich.console import Console
 from rich.table import Table
@@ -91,9 +93,10 @@ def prepare() -> follow.Load:
     """Everything up to the first release; returns the load that runs."""
     with part("A cluster with a Gateway and Prometheus"):
         cluster("up")
-    with part("The operator, with its Helm chart"):
+    with part("The operator and the measuring service, with the Helm chart"):
         fresh = kubectl.get("deployment", install.RELEASE, install.NAMESPACE) is None
-        install.install()
+        dora.tokens()
+        install.install(*dora.VALUES)
         if not fresh:
             install.restart()  # the image may be newer than its pod
     with part(f"The shop, as its team has it: a Deployment, a Service, an HTTPRoute, {RATE} requests a second"):
@@ -109,9 +112,12 @@ def prepare() -> follow.Load:
 
 
 def ship(title: str, **env: str) -> Object:
-    """Ships a version and waits until its Release has ended."""
+    """Ships a version, as a pipeline does after its change was merged, and waits until its Release has ended."""
     with part(title):
         watch = Watch()
+        commit, now = hashlib.sha1(title.encode(), usedforsecurity=False).hexdigest(), datetime.now(UTC)
+        dora.change(len(parts), title, commit, now - timedelta(minutes=50), now)
+        dora.annotate(SPACE, NAME, commit)
         try:
             said = follow.set_env(SPACE, NAME, **env)
             for line in said.strip().splitlines():
@@ -178,7 +184,23 @@ def demo() -> list[str]:
         ("fails one in three", ship("A version that fails one request in three", MESSAGE="v3", FAIL_RATE="0.3333")),
         ("crashes at start", ship("A version that crashes at its start", MESSAGE="v4", FAIL_RATE="-", CRASH="1")),
     ]
-    return report(rows, load.stop())
+    return report(rows, load.stop()) + figures([release for _, release in rows])
+
+
+def figures(releases: list[Object]) -> list[str]:
+    """Prints the week's report; returns what of it is not what the Releases say."""
+    reached = {r["metadata"]["uid"] for r in releases if "firstExposed" in follow.times(r)}
+    failed = {r["metadata"]["uid"] for r in releases if r["status"].get("outcome") == "RolledBack"} & reached
+    today = datetime.now(UTC).date()
+    window = f"start={today - timedelta(days=1)}&end={today + timedelta(days=1)}"
+
+    def counted() -> Object | None:
+        rate: Object = dora.ask(f"/figures?{window}")[1]["failure_rate"]["rate"]
+        return rate if reached <= set(rate["of"]) else None
+
+    rate = kubectl.until("the measuring service counts the releases", counted, timeout=20)
+    out.print(f"\n{dora.report(f'{today:%G-W%V}')}", markup=False)
+    return [] if failed == reached & set(rate["keys"]) else [f"{failed} failed, and the report says {rate['keys']}"]
 
 
 def look_around(keep: bool) -> None:
