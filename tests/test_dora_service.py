@@ -31,14 +31,16 @@ COMMAND = [sys.executable, "-c", "from serinus.cli import app; app()", "dora", "
 
 
 @contextmanager
-def serving(url: str, folder: Path, secrets: Mapping[str, str] = SECRETS) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serving(
+    url: str, folder: Path, secrets: Mapping[str, str] = SECRETS, **settings: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its address and its process, from when it answers."""
-    settings = folder / "dora.yaml"
-    settings.write_text(json.dumps({"database": url}))
+    file = folder / "dora.yaml"
+    file.write_text(json.dumps({"database": url, **settings}))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {"PATH": os.environ["PATH"], **secrets}
-    command = [*COMMAND, "--config", settings, "--port", str(port), "--log-level", "warning"]
+    command = [*COMMAND, "--config", file, "--port", str(port), "--log-level", "warning"]
     process = subprocess.Popen(command, env=environment)  # noqa: S603
     try:
         until = time.monotonic() + 60
@@ -184,6 +186,37 @@ def test_figures_follow_what_comes_in_within_a_second(url: str, tmp_path: Path) 
         assert (status, figures["failure_rate"]["rate"]["ratio"], figures["recovery"]["every"]["median"]) == (200, 1.0, 9.0)
         assert ask("GET", f"{address}/figures?{days}", reading="guessed")[0] == 401
         assert ask("GET", f"{address}/figures?start=2026-02-01&end=2026-01-01")[0] == 422
+
+
+def test_a_person_reclassifies_and_it_is_kept_who_and_why(tmp_path: Path) -> None:
+    moment = "2026-10-05T09:00:00Z"
+    says = {"key": "r1", "service": "shop/web", "environment": "shop", "exposed": moment, "outcome": "RolledBack"}
+    body = json.dumps({"id": "1", "at": moment, "release": says | {"detected": moment, "returned": moment}}).encode()
+    rate = "figures?start=2026-10-01&end=2026-11-01"
+
+    def failures(address: str) -> int:
+        return int(ask("GET", f"{address}/{rate}")[1]["failure_rate"]["rate"]["count"])
+
+    def marked(address: str, count: int, status: int = 202, reading: str = READING, **said: str) -> None:
+        sent = json.dumps(said).encode()
+        assert ask("POST", f"{address}/marks", sent, {"X-User": "mona"}, reading)[0] == status
+        until = time.monotonic() + 10
+        while failures(address) != count:
+            assert time.monotonic() < until
+
+    database = f"sqlite:///{tmp_path}/dora.db"
+    secrets = SECRETS | {"SERINUS_DORA_SECRET_GENERIC": SECRET}
+    with serving(database, tmp_path, secrets, user_header="X-User") as (address, _):
+        assert ask("POST", f"{address}/ingest/generic", body, {"Authorization": f"Bearer {SECRET}"})[0] == 202
+        marked(address, 1, about="release/r1", verdict="failed", reason="it did")
+        marked(address, 0, about="release/r1", verdict="fine", reason="the load test broke it")
+        marked(address, 0, 401, "guessed", about="release/r1", verdict="failed", reason="spite")
+        marked(address, 0, 422, about="release/r1", verdict="unrelated", reason="of an incident only")
+        marked(address, 0, 422, about="release/r1", verdict="failed")
+        marked(address, 1, about="release/r1", verdict="unmarked", reason="as it was computed")
+        facts = [json.loads(line) for line in ask("GET", f"{address}/facts")[1].splitlines()]
+    told = [(fact["says"]["by"], fact["says"]["reason"]) for fact in facts if fact["about"] == "mark"]
+    assert told == [("mona", "it did"), ("mona", "the load test broke it"), ("mona", "as it was computed")]
 
 
 async def burst(address: str, process: subprocess.Popen[bytes], deliveries: range, kill_after: int) -> set[str]:

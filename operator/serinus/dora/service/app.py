@@ -11,17 +11,19 @@ import contextlib
 import hmac
 import json
 import logging
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime
 from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.exc import SQLAlchemyError
 
+from serinus.dora.facts import Fact, MarkSays
 from serinus.dora.figures import Window
 from serinus.dora.intake import LARGEST, READERS, Reader, Refused
 from serinus.dora.metrics import Scope, five
@@ -36,6 +38,8 @@ log = logging.getLogger("serinus.dora")
 
 #: Seconds: to the next try when the database does not answer, and between two signs of life of a stream.
 RETRY, BEAT = 2.0, 15.0
+#: Who marks, where no proxy says who it is.
+UNKNOWN = "whoever has the reading secret"
 
 
 class Taken(BaseModel):
@@ -54,6 +58,26 @@ class Held(BaseModel):
     reason: str
     #: As text; what is none is shown by escapes.
     body: str
+
+
+class Mark(BaseModel):
+    """A person's word: of a release whether it failed or was rework, of an incident which release it is of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    about: Annotated[str, Field(pattern=r"^(release|incident)/.", max_length=520, description="release/<key> or incident/<key>")]
+    verdict: Literal["failed", "fine", "rework", "planned", "release", "unrelated", "unmarked"]
+    release: Annotated[str, Field(max_length=512, description="With the verdict release: its key.")] = ""
+    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Mark:
+        of_incident = self.about.startswith("incident/")
+        if self.verdict != "unmarked" and of_incident != (self.verdict in ("release", "unrelated")):
+            raise ValueError(f"{self.verdict} says nothing about an {'incident' if of_incident else 'attempted release'}")
+        if (self.verdict == "release") != bool(self.release):
+            raise ValueError("the verdict release, and only that, needs the release's key")
+        return self
 
 
 class Service:
@@ -154,6 +178,16 @@ async def again(request: Request, number: int) -> Taken:
     return Taken(facts=len(facts))
 
 
+async def mark(request: Request, said: Mark) -> Taken:
+    """Reclassifies. It counts more than what was computed, also of long ago, until another word is said; who and why is kept."""
+    service: Service = request.app.state.service
+    name = service.config.user_header
+    by = request.headers.get(name, "") if name else ""
+    says = MarkSays(verdict=said.verdict, release=said.release, by=by or UNKNOWN, reason=said.reason)
+    await service.reception.take([Fact.of("marks", str(uuid.uuid4()), datetime.now(UTC), said.about, says)])
+    return Taken(facts=1)
+
+
 async def export(request: Request) -> StreamingResponse:
     """All facts, one JSON object a line, in the order in which they came."""
     return StreamingResponse(_lines(request.app.state.service.log), media_type="application/jsonl")
@@ -240,6 +274,7 @@ def application(config: Config) -> FastAPI:
     app.post("/ingest/{reader}", status_code=202)(take)
     app.get("/quarantine", **reading)(held)
     app.post("/quarantine/{number}/again", status_code=202, **reading)(again)
+    app.post("/marks", status_code=202, **reading)(mark)
     app.get("/facts", **reading)(export)
     app.get("/figures", **reading)(figures)
     app.get("/live", **reading)(live)

@@ -45,6 +45,11 @@ class Config(BaseModel):
     )
     catalog: Catalog = Field(default_factory=Catalog)
     reading: Settings = Field(default_factory=Settings, description="How the words of sources are read.")
+    user_header: str = Field(
+        default="",
+        description="The header in which an authenticating proxy says who asks, such as X-Forwarded-User. Only such a proxy may"
+        " then have the reading secret.",
+    )
     secrets: Mapping[str, bytes] = Field(default_factory=dict, exclude=True)
 
 
