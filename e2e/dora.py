@@ -69,7 +69,7 @@ def annotate(space: str, name: str, commit: str) -> None:
 
 
 def _deliver(action: str, said: dict[str, Any]) -> None:
-    repository = {"full_name": "acme/shop", "html_url": REPOSITORY, "default_branch": "main"}
+    repository = {"name": "shop", "full_name": "acme/shop", "html_url": REPOSITORY, "default_branch": "main"}
     body = json.dumps({"action": action, "repository": repository, "pull_request": said})
     signature = hmac.new(TOKENS["github"].encode(), body.encode(), hashlib.sha256).hexdigest()
     headers = {"X_GitHub_Event": "pull_request", "X_GitHub_Delivery": str(uuid.uuid4())}
