@@ -119,6 +119,13 @@ def test_a_release_is_imported_as_the_very_events_that_were_sent() -> None:
     assert (says.service, says.outcome, says.exposed, says.returned) == ("shop/web", "RolledBack", at[0], at[2])
 
 
+def test_without_its_packages_it_says_how_to_get_them(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serinus.cli.dora.find_spec", lambda name: None)
+    done = run(settings, "report")
+    assert done.exit_code == 1
+    assert "serinus[dora]" in done.output
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(None, "none"), (0, "0 s"), (59.6, "1 min"), (60, "1 min"), (9000, "2 h 30 min"), (90000, "1 d 1 h")]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +14,20 @@ if TYPE_CHECKING:
     from serinus.dora.metrics import Five, Scope
     from serinus.dora.service.config import Config
 
-app = typer.Typer(no_args_is_help=True, help="Measure delivery: what happened, and the five figures of DORA.")
+app = typer.Typer(no_args_is_help=True)
 
 Settings = Annotated[Path | None, typer.Option("--config", help="The file of settings; the defaults without.")]
 Service = Annotated[str, typer.Option(help="Of one service only.")]
 Team = Annotated[str, typer.Option(help="Of one team's services only.")]
 Environment = Annotated[str, typer.Option(help="In one environment; without, in production.")]
+
+
+@app.callback()
+def needs() -> None:
+    """Measure delivery: what happened, and the five figures of DORA."""
+    if find_spec("sqlalchemy") is None:
+        typer.secho("serinus dora needs more packages: pip install 'serinus[dora]'; the image has them", fg="red", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
