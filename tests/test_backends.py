@@ -160,6 +160,29 @@ def test_where_the_users_service_was_taken_out_of_the_rule_ours_can_be_taken_to_
     assert shares(split(rules, PAIR, 0), PAIR) == [0]
 
 
+def test_where_nothing_but_ours_is_left_in_the_rule_it_can_be_taken_to_0_and_out() -> None:
+    rules = [{"backendRefs": [ref("web-canary", weight=50)]}, {"backendRefs": [ref("web", weight=1)]}]
+    assert shares(rules, PAIR) == [100, None]
+    assert shares(split(rules, PAIR, 0), PAIR) == [0, 0]
+    assert restored(rules, PAIR, {"0/0": 1}) == [{"backendRefs": []}, rules[1]]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["web", "web-canary", "old"]), st.integers(0, 1_000_000)), max_size=4),
+    st.integers(0, 100),
+    st.dictionaries(st.sampled_from(["0/0", "0/1", "0/2"]), st.integers(-1, 1_000_000)),
+)
+def test_whatever_somebody_made_of_the_rule_traffic_can_be_taken_back_and_ours_be_taken_out(
+    refs: list[tuple[str, int]], weight: int, known: dict[str, int]
+) -> None:
+    rules = [{"backendRefs": [ref(name, weight=given) for name, given in refs]}]
+    for now in (rules, split(rules, PAIR, weight)):
+        assert not any(shares(split(now, PAIR, 0), PAIR))
+        after = restored(now, PAIR, known)
+        assert not has_canary(after, PAIR)
+        assert all(0 <= each.get("weight", 1) <= 1_000_000 for each in after[0]["backendRefs"])
+
+
 class Routes:
     """An API server that has these routes, by their names; `fields` are the managedFields of them all."""
 

@@ -147,7 +147,7 @@ def split(rules: list[Rule], pair: Pair, weight: int) -> list[Rule]:
         if any(entry.splits for entry in known):
             if not _busy(refs, pair):
                 changed[number]["backendRefs"] = list(_split(known, pair, weight))
-        elif known:  # his Service was taken out of the rule: there is nobody to share with
+        else:  # his Service is not, or no longer, in the rule: there is nobody to share with
             for ref in refs:
                 ref.update({"weight": 0} if pair.is_canary(ref) else {})
     return changed
@@ -179,6 +179,8 @@ def _alone(weight: int) -> int:
 
 def _within(known: list[Entry], weights: list[int]) -> list[int]:
     """A hundred times as much, or the same shares as exactly as Gateway API's highest weight and whole percents allow."""
+    if not weights:
+        return []
     least = min((weight for entry, weight in zip(known, weights, strict=True) if entry.splits and weight), default=1)
     over = max(1, min(-(-100 * max(weights) // MOST), least))
     return [min(MOST, max(1, 100 * weight // over)) if weight else 0 for weight in weights]
