@@ -679,7 +679,13 @@ def normal(status: ReleaseStatus) -> ReleaseStatus:
 def aged(status: ReleaseStatus) -> ReleaseStatus:
     """5 s later; no age beyond what matters."""
     changes: dict[str, Any] = {}
-    for name, limit in (("stage_since", OLD), ("step_since", OLD), ("unready_since", OLD), ("route_reverted_at", OLD_REVERT)):
+    for name, limit in (
+        ("stage_since", OLD),
+        ("step_since", OLD),
+        ("unready_since", OLD),
+        ("lost_since", OLD),
+        ("route_reverted_at", OLD_REVERT),
+    ):
         if (moment := getattr(status, name)) is not None:
             changes[name] = max(moment - timedelta(seconds=TICK), NOW - timedelta(seconds=limit))
     if status.return_after is not None:

@@ -610,3 +610,26 @@ def test_without_a_router_pods_that_come_and_go_do_not_postpone_the_deadline_for
             model.own = replace(model.own, ready=1)
         model.tick()
     assert model.release.status.outcome is not None
+
+
+def test_a_pod_that_is_lost_while_more_are_asked_for_has_its_grace() -> None:
+    model = Model(canary=canary(steps=[{"weight": 50, "duration": "30m"}]), says="Pass")
+    for _ in range(30):
+        model.tick()
+    model.target, model.room = replace(model.target, replicas=30, ready=30), model.own.ready
+    for _ in range(25):
+        model.tick()
+    model.own = replace(model.own, ready=model.own.ready - 1)
+    model.tick()
+    assert model.release.status.outcome is None
+
+
+def test_a_route_that_is_put_back_on_the_way_back_is_left_so() -> None:
+    model = Model().run("Returning")
+    given = 0
+    for _ in range(60):
+        reverted = model.release.status.weight > 0
+        model.route = replace(model.route, weight=0, uniform=False, restored=True, lacking=True, reverted=reverted)
+        given += bool(model.tick().desired.weight)
+    assert model.release.status.stage == "Ended"
+    assert given < 5

@@ -547,3 +547,51 @@ def test_without_a_router_a_step_writes_its_record_now_and_then() -> None:
     world = Long(Scenario(((STABLE, begin),), "", ""), server, Controllers(server))
     live(world, gate)
     assert 2 < len(times) < 20
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        lambda refs: [ref for ref in refs if ref["name"] == "web-canary"],
+        lambda refs: refs[::-1],
+        lambda refs: [refs[0], {"name": "other", "port": 80, "weight": 100}, refs[1]],
+    ],
+    ids=["only ours is left", "swapped", "another between"],
+)
+def test_whatever_became_of_the_rule_the_release_ends_and_the_service_keeps_its_part(
+    edited: Callable[[list[Object]], list[Object]],
+) -> None:
+    def deed(world: World) -> None:
+        refs = edited(world.server.get(ROUTES["HTTPRoute"], *KEY)["spec"]["rules"][0]["backendRefs"])
+        world.write(ROUTES["HTTPRoute"], {"spec": {"rules": [{"backendRefs": refs}]}})
+        annotate("abort", "{}")(world)
+
+    world = after(GOOD, (PAUSED, deed))
+    assert world.stages[-2:] == ["Ended", "Aborted"]
+    refs = world.server.get(ROUTES["HTTPRoute"], *KEY)["spec"]["rules"][0]["backendRefs"]
+    weights = {ref["name"]: ref.get("weight", 1) for ref in refs}
+    assert "web-canary" not in weights
+    assert weights["web"] == weights.get("other", weights["web"])
+    assert weights["web"] > 0
+
+
+def test_a_maximum_that_is_lowered_as_a_release_begins_stops_nothing() -> None:
+    def lower(world: World) -> None:
+        world.write(AUTOSCALERS, {"spec": {"maxReplicas": 1}})
+
+    def gate(call: Call, work: Callable[[], Any]) -> Any:
+        before, result = server.copy(), work()
+        if call[:2] == ("create", SERVICES.plural):
+            lower(world)
+        if call[:2] == ("merge", AUTOSCALERS.plural):
+            spec = server.get(AUTOSCALERS, *KEY)["spec"]
+            if spec["minReplicas"] > spec["maxReplicas"]:
+                server.objects = before.objects
+                raise KubeError(422, "spec.maxReplicas: Invalid value: must be greater than or equal to `minReplicas`")
+        return result
+
+    server = Server(moment)
+    world: World = Tampered(Scenario((GOOD, RESUME), "", ""), server, Controllers(server))
+    live(world, gate)
+    assert world.stages[-1] == "Promoted"
+    assert server.get(AUTOSCALERS, *KEY)["spec"]["minReplicas"] == 1

@@ -192,6 +192,8 @@ class ReleaseStatus(Model):
     step_requests: float = 0
     #: Since when fewer pods are ready than the weight needs.
     unready_since: Time | None = None
+    #: Since when some of them are fewer than were ready before.
+    lost_since: Time | None = None
     #: The most canary pods that were ready at once: more that are asked for later have not been lost.
     most_ready: int = 0
     #: The promotion, or putting the serving version back after it, missed its deadline; template changes are accepted again.

@@ -227,8 +227,9 @@ async def raise_floors(kube: Kube, world: World, release: Release) -> None:
     """While the canary has the traffic the serving pods look idle; a rollback must land on as many as there were."""
     for record in release.status.autoscalers:
         for hpa in world.autoscalers:
-            if hpa["metadata"]["name"] == record.name and (hpa["spec"].get("minReplicas") or 1) < record.floor:
-                await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": record.floor}})
+            floor = min(record.floor, int(hpa["spec"]["maxReplicas"]))
+            if hpa["metadata"]["name"] == record.name and (hpa["spec"].get("minReplicas") or 1) < floor:
+                await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": floor}})
 
 
 def _floor(release: Release, hpa: Object) -> int:
@@ -241,7 +242,8 @@ async def give_back_floors(kube: Kube, world: World, release: Release) -> None:
     for record in release.status.autoscalers:
         for hpa in world.autoscalers:
             now = hpa["spec"].get("minReplicas")
-            if hpa["metadata"]["name"] == record.name and now == record.floor and now != record.min_replicas:
+            ours = now == min(record.floor, int(hpa["spec"]["maxReplicas"]))
+            if hpa["metadata"]["name"] == record.name and ours and now != record.min_replicas:
                 await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": record.min_replicas}})
 
 

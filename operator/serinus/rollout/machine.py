@@ -333,12 +333,13 @@ def short_of_pods(a: _Attempt) -> bool:
     had = a.status.steps[-1].weight if a.status.unready_since and a.status.steps else a.status.weight
     ready, wanted = a.obs.canary.ready, a.pods(had)
     if a.obs.route.by_pods or had == 0 or ready >= wanted:
-        a.status.unready_since = None
+        a.status.unready_since = a.status.lost_since = None
         return False
     a.status.unready_since = a.status.unready_since or a.now
     why = f"only {ready} of {wanted} canary pods are ready under traffic"
     lost = ready < min(wanted, a.status.most_ready)  # else they have only been asked for
-    if lost and a.since(a.status.unready_since) >= READINESS_GRACE:
+    a.status.lost_since = (a.status.lost_since or a.now) if lost else None
+    if a.status.lost_since and a.since(a.status.lost_since) >= READINESS_GRACE:
         a.back("RolledBack", "ReadinessLost", why)
         return True
     if a.since(a.status.unready_since) >= parse_duration(a.canary.spec.progress_deadline):
@@ -432,6 +433,10 @@ def returning(a: _Attempt) -> None:
     verdict = a.obs.verdict
     last = max((step.weight for step in a.status.steps), default=100)
     cap(a)
+    if a.obs.route.reverted:  # the Service, now on the judged version, has it all: leave it so
+        a.status.weight, a.status.step_since = 0, None
+        a.go("Draining", "the route was put back by somebody else; the canary's last requests end")
+        return
     if a.status.times.returning is None:
         if a.status.return_after:
             a.status.return_after = min(a.status.return_after, a.now + RETURN_RETRY)
@@ -599,7 +604,7 @@ def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -
     """One decision. The same arguments give the same answer; nothing but the answer changes."""
     a = _Attempt(canary, release, obs, now, release.status.model_copy(deep=True))
     a.status.stage_since = a.status.stage_since or now
-    for moment in ("stage_since", "step_since", "unready_since", "route_reverted_at"):  # of a clock that was fast
+    for moment in ("stage_since", "step_since", "unready_since", "lost_since", "route_reverted_at"):  # of a clock that was fast
         known = getattr(a.status, moment)
         setattr(a.status, moment, min(known, now) if known else None)
     a.status.most_ready = max(a.status.most_ready, obs.canary.ready)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -71,6 +71,23 @@ def entries(refs: list[Ref], pair: Pair) -> list[Entry]:
         ours = behind if pair.is_canary(behind) and pair.names_service(ref) else None
         weight = _weight(ref) + (_weight(ours) if ours else 0)
         found.append(Entry(ref, pair.is_service(ref) or ours is not None, ours, weight))
+    placed = [id(entry.ours) for entry in found]
+    strays = [ref for ref in refs if pair.is_canary(ref) and id(ref) not in placed]
+    return _with_strays(found, strays, pair) if strays else found
+
+
+def _with_strays(found: list[Entry], strays: list[Ref], pair: Pair) -> list[Entry]:
+    """Ours that are not behind the Service any more: what they have is still the Service's."""
+    if not found:  # only ours was left in the rule: the Service takes its place
+        return [Entry(strays[0] | {"name": pair.service}, True, None, sum(map(_weight, strays)))]
+    whose = [index for index, entry in enumerate(found) if pair.names_service(entry.ref)]
+    whose.sort(key=lambda index: found[index].ours is not None)
+    if not whose and any(entry.weight for entry in found):  # taken out, and the others have the traffic
+        return found
+    for number, stray in enumerate(strays):
+        index = whose[min(number, len(whose) - 1)] if whose else 0
+        entry = found[index]
+        found[index] = replace(entry, splits=bool(whose), weight=entry.weight + _weight(stray))
     return found
 
 
@@ -147,9 +164,11 @@ def split(rules: list[Rule], pair: Pair, weight: int) -> list[Rule]:
         if any(entry.splits for entry in known):
             if not _busy(refs, pair):
                 changed[number]["backendRefs"] = list(_split(known, pair, weight))
-        else:  # his Service is not, or no longer, in the rule: there is nobody to share with
+        elif known:  # his Service was taken out of the rule: there is nobody to share with
             for ref in refs:
                 ref.update({"weight": 0} if pair.is_canary(ref) else {})
+            for entry in known:
+                entry.ref.update({"weight": entry.weight} if entry.weight != _weight(entry.ref) else {})
     return changed
 
 
@@ -168,7 +187,8 @@ def _hundredfold(known: list[Entry]) -> list[int]:
     weights = [entry.weight for entry in known]
     if len(weights) == 1:
         return [_alone(weights[0])]
-    if all(entry.ours for entry in known if entry.splits) and not any(e.splits and 0 < e.weight < 100 for e in known):
+    whole = all(entry.ours and not 0 < entry.weight < 100 for entry in known if entry.splits)
+    if whole and max(weights) <= MOST:
         return weights
     return _within(known, weights)
 
@@ -179,8 +199,6 @@ def _alone(weight: int) -> int:
 
 def _within(known: list[Entry], weights: list[int]) -> list[int]:
     """A hundred times as much, or the same shares as exactly as Gateway API's highest weight and whole percents allow."""
-    if not weights:
-        return []
     least = min((weight for entry, weight in zip(known, weights, strict=True) if entry.splits and weight), default=1)
     over = max(1, min(-(-100 * max(weights) // MOST), least))
     return [min(MOST, max(1, 100 * weight // over)) if weight else 0 for weight in weights]
@@ -194,7 +212,8 @@ def restored(rules: list[Rule], pair: Pair, weights: Mapping[str, int]) -> list[
             continue
         known = entries(refs, pair)
         whole = all(entry.weight % 100 == 0 for entry in known)
-        given = [entry.weight // 100 if whole else entry.weight for entry in known]
+        over = 100 if whole else max(1, -(-max(entry.weight for entry in known) // MOST))
+        given = [max(1, entry.weight // over) if entry.weight else 0 for entry in known]
         wrote = [weights.get(f"{number}/{index}", weight) for index, weight in enumerate(given)]
         then = [abs(weight) for weight in wrote]
         fits = [entry.weight for entry in known] == ([_alone(*then)] if len(then) == 1 else _within(known, then))

@@ -71,7 +71,8 @@ class GatewayRouter:
         """Adds the routes that do not carry the canary yet, as they are now; keeps what is known of the others."""
         records = self._records = {(record.kind, record.name): record for record in known}
         for (kind, name), route in self._routes.items():
-            if not has_canary(_rules(route), self._pair):
+            rules = _rules(route)
+            if not has_canary(rules, self._pair) and names_service(rules, self._pair) and not busy(rules, self._pair):
                 records[kind, name] = RouteRecord.model_validate(
                     {
                         "kind": kind,
