@@ -227,14 +227,18 @@ async def raise_floors(kube: Kube, world: World, release: Release) -> None:
     """While the canary has the traffic the serving pods look idle; a rollback must land on as many as there were."""
     for record in release.status.autoscalers:
         for hpa in world.autoscalers:
-            floor = min(record.floor, int(hpa["spec"]["maxReplicas"]))
+            floor = _allowed(record.floor, hpa)
             if hpa["metadata"]["name"] == record.name and (hpa["spec"].get("minReplicas") or 1) < floor:
                 await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": floor}})
 
 
 def _floor(release: Release, hpa: Object) -> int:
+    return _allowed(max(hpa["spec"].get("minReplicas") or 1, release.spec.target.replicas), hpa)
+
+
+def _allowed(floor: int, hpa: Object) -> int:
     """Never above its maximum: the API server would not take that."""
-    return min(max(hpa["spec"].get("minReplicas") or 1, release.spec.target.replicas), int(hpa["spec"]["maxReplicas"]))
+    return min(floor, int(hpa["spec"]["maxReplicas"]))
 
 
 async def give_back_floors(kube: Kube, world: World, release: Release) -> None:
@@ -242,7 +246,7 @@ async def give_back_floors(kube: Kube, world: World, release: Release) -> None:
     for record in release.status.autoscalers:
         for hpa in world.autoscalers:
             now = hpa["spec"].get("minReplicas")
-            ours = now == min(record.floor, int(hpa["spec"]["maxReplicas"]))
+            ours = now == _allowed(record.floor, hpa)
             if hpa["metadata"]["name"] == record.name and ours and now != record.min_replicas:
                 await kube.merge(AUTOSCALERS, world.namespace, record.name, {"spec": {"minReplicas": record.min_replicas}})
 

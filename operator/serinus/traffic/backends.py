@@ -71,9 +71,14 @@ def entries(refs: list[Ref], pair: Pair) -> list[Entry]:
         ours = behind if pair.is_canary(behind) and pair.names_service(ref) else None
         weight = _weight(ref) + (_weight(ours) if ours else 0)
         found.append(Entry(ref, pair.is_service(ref) or ours is not None, ours, weight))
-    placed = [id(entry.ours) for entry in found]
-    strays = [ref for ref in refs if pair.is_canary(ref) and id(ref) not in placed]
+    strays = _strays(refs, found, pair)
     return _with_strays(found, strays, pair) if strays else found
+
+
+def _strays(refs: list[Ref], known: list[Entry], pair: Pair) -> list[Ref]:
+    """Those of ours that are behind no entry."""
+    placed = [id(entry.ours) for entry in known]
+    return [ref for ref in refs if pair.is_canary(ref) and id(ref) not in placed]
 
 
 def _with_strays(found: list[Entry], strays: list[Ref], pair: Pair) -> list[Entry]:
@@ -109,10 +114,8 @@ def shares(rules: list[Rule], pair: Pair) -> list[int | None]:
                 found.append(None)
             elif entry.ours is not None and entry.weight:
                 found.append(_percent(_weight(entry.ours), _weight(entry.ref)))
-        placed = [id(entry.ours) for entry in known]
         total = sum(_weight(ref) for ref in refs)
-        strays = [ref for ref in refs if pair.is_canary(ref) and id(ref) not in placed]
-        found += [_percent(_weight(ref), total - _weight(ref)) for ref in strays]
+        found += [_percent(_weight(ref), total - _weight(ref)) for ref in _strays(refs, known, pair)]
     return found
 
 
