@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine
+from sqlalchemy import event as events
 from tests.stores import engine, postgres, url
 
 from serinus.dora.facts import ChangeSays, Fact, ReleaseSays
@@ -94,6 +96,19 @@ def test_whoever_reads_on_from_a_number_misses_nothing_of_writers_side_by_side(e
     done.set()
     reader.join()
     assert len(seen) == len(set(seen)) == 300
+
+
+def test_sqlite_is_never_left_to_refuse_a_writer(engine: Engine) -> None:
+    if engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL has a lock for it")
+    # As on a disk so slow that its patience is over.
+    events.listen(engine, "checkout", lambda connection, *_: connection.execute("PRAGMA busy_timeout=0"))
+    log = Log(engine)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: log.append([fact(n)], NOW), range(100)))
+        list(pool.map(lambda n: log.hold("github", {}, b"", 422, "no", NOW), range(20)))
+    assert log.count() == 100
+    assert len(log.held()) == 20
 
 
 def test_what_is_refused_is_kept_and_can_be_read_after_all(engine: Engine) -> None:

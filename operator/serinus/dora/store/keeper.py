@@ -21,7 +21,7 @@ from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, Incid
 from serinus.dora.figures import Window, maybe
 from serinus.dora.metrics import Attempt, Book, Scope, Shelf
 from serinus.dora.store.log import Log
-from serinus.dora.store.schema import attempts, links, loose, progress
+from serinus.dora.store.schema import attempts, links, loose, progress, writing
 
 #: Facts that are looked at at once.
 BATCH = 5_000
@@ -59,7 +59,7 @@ class Keeper:
 
     def rebuild(self) -> None:
         """From the first fact, as after a change of the catalog."""
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             for table in (links, attempts, loose, progress):
                 connection.execute(delete(table))
         self.catch_up()
@@ -88,7 +88,7 @@ class Keeper:
 
     def _look(self) -> bool:
         """At some new facts; remembers which services are to be read anew. False when there are none."""
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             seq, waiting = _progress(connection)
             new = self._log.since(seq, BATCH)
             if not new:
@@ -159,7 +159,7 @@ class Keeper:
             }
             for attempt in mine
         ]
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             for table, found in ((attempts, rows), (loose, unexplained)):
                 keys = [row["key"] for row in found]
                 connection.execute(delete(table).where(table.c.service == service))

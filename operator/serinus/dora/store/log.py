@@ -11,7 +11,7 @@ from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serinus.dora.facts import Fact
-from serinus.dora.store.schema import facts, micros, moment, quarantine
+from serinus.dora.store.schema import facts, micros, moment, quarantine, writing
 
 #: Rows of one statement: within the bounds that both databases have for parameters.
 _ROWS = 500
@@ -58,7 +58,7 @@ class Log:
             }
             for fact in known
         ]
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             if self._one_by_one:
                 connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
             for start in range(0, len(rows), _ROWS):
@@ -112,7 +112,7 @@ class Log:
             "status": status,
             "reason": reason,
         }
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             key = connection.execute(quarantine.insert().values(row)).inserted_primary_key
             assert key is not None  # noqa: S101  # of an insert there is one
             connection.execute(delete(quarantine).where(quarantine.c.seq <= key[0] - HELD))
@@ -128,7 +128,7 @@ class Log:
     def release(self, seq: int, known: Sequence[Fact], received: datetime) -> None:
         """It was read after all: its facts are written and it leaves the quarantine. Killed in between it is read again."""
         self.append(known, received)
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             connection.execute(delete(quarantine).where(quarantine.c.seq == seq))
 
 

@@ -5,6 +5,9 @@ A change here needs a migration in ``versions/``; tests/test_dora_store.py compa
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from alembic.config import Config
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Engine,
     Index,
     Integer,
@@ -98,6 +102,8 @@ loose = Table(
 #: One row: up to which fact all of that is made, and of which services it is not yet (JSON).
 progress = Table("progress", metadata, Column("seq", BigInteger, nullable=False), Column("services", Text, nullable=False))
 
+#: SQLite has one writer at a time, and a process has one such database.
+_writers = threading.Lock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -126,9 +132,25 @@ def connect(url: str) -> Engine:
 
 def _durable(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=60000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes.
+
+    SQLite lets a writer who finds another at work ask again every 100 ms until its time is out, and on a slow disk others come
+    first each time. So the threads of this process wait for one another; only another process (`serinus dora import`) is asked
+    for in that way. https://sqlite.org/c3ref/busy_timeout.html
+    """
+    if engine.dialect.name != "sqlite":
+        with engine.begin() as connection:
+            yield connection
+        return
+    with _writers, engine.begin() as connection:
+        yield connection
 
 
 def migrate(engine: Engine, revision: str = "head") -> None:
