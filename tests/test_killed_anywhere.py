@@ -446,7 +446,8 @@ class World:
 
 def _share(rules: list[Object]) -> int:
     weights = [(ref["name"], ref.get("weight", 1)) for rule in rules for ref in rule["backendRefs"]]
-    return round(100 * sum(w for name, w in weights if name == "web-canary") / sum(w for _, w in weights))
+    every = sum(weight for _, weight in weights)
+    return round(100 * sum(w for name, w in weights if name == "web-canary") / every) if every else 0
 
 
 def _image(pod: Object) -> str:

@@ -575,6 +575,24 @@ def test_whatever_became_of_the_rule_the_release_ends_and_the_service_keeps_its_
     assert weights["web"] > 0
 
 
+def test_a_release_waits_by_name_for_a_service_that_was_given_no_traffic() -> None:
+    def give(world: World, weight: int) -> None:
+        spec = {"spec": {"rules": [{"backendRefs": [{"name": "web", "port": 80, "weight": weight}]}]}}
+        for route in ("web", "api"):
+            world.server.change(ROUTES["HTTPRoute"], KEY.namespace, route, lambda old: merged(old, spec))
+
+    def begin(world: World) -> None:
+        give(world, 0)
+        ship("web:2")(world)
+
+    def waits(world: World) -> bool:
+        conditions = world.server.get(CANARIES, *KEY)["status"]["conditions"]
+        return any("weight 0 in every rule" in condition["message"] for condition in conditions)
+
+    world = after((STABLE, begin), (waits, lambda world: give(world, 1)), RESUME)
+    assert world.stages[-1] == "Promoted"
+
+
 def test_a_maximum_that_is_lowered_as_a_release_begins_stops_nothing() -> None:
     def lower(world: World) -> None:
         world.write(AUTOSCALERS, {"spec": {"maxReplicas": 1}})

@@ -464,7 +464,7 @@ def _bare(spec: Object) -> Any:
     for rule in spec.get("rules") or []:
         refs = rule.get("backendRefs") or []
         own = [(ref["name"], ref.get("port"), ref.get("weight", 1)) for ref in refs if ref["name"] != f"{NAME}-canary"]
-        released = len(own) < len(refs)
+        released = len(own) < len(refs) and any(ref.get("weight", 1) for ref in refs)
         rules.append(([(name, port, 1 if released else weight) for name, port, weight in own], rule.get("filters")))
     return rules, [ref["name"] for ref in spec.get("parentRefs") or []], spec.get("hostnames")
 

@@ -101,6 +101,11 @@ def names_service(rules: list[Rule], pair: Pair) -> bool:
     return any(entry.splits for _, refs in _backends(rules) for entry in entries(refs, pair))
 
 
+def is_idle(rules: list[Rule], pair: Pair) -> bool:
+    """Whoever wrote the rules gave the user's Service no traffic, so that there is none to share."""
+    return not any(entry.splits and entry.weight for _, refs in _backends(rules) for entry in entries(refs, pair))
+
+
 def shares(rules: list[Rule], pair: Pair) -> list[int | None]:
     """For each entry of the user's Service: the canary's percent beside it; None where the canary is missing.
 

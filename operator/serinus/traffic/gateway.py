@@ -15,7 +15,18 @@ from serinus.api.canary import GatewayAPI
 from serinus.api.release import RouteRecord
 from serinus.kube import FIELD_MANAGER, ROUTES, Conflict, Kube, Object
 from serinus.rollout.observation import RouteView
-from serinus.traffic.backends import Pair, busy, has_canary, names_service, operations, restored, shares, split, user_weights
+from serinus.traffic.backends import (
+    Pair,
+    busy,
+    has_canary,
+    is_idle,
+    names_service,
+    operations,
+    restored,
+    shares,
+    split,
+    user_weights,
+)
 
 RouteKind = Literal["HTTPRoute", "GRPCRoute"]
 
@@ -39,6 +50,10 @@ class GatewayRouter:
             return RouteView(uniform=False, settled=False, problem="missing")
         parts = [share for route in self._routes.values() for share in shares(_rules(route), self._pair)]
         problems = [p for (kind, name), route in self._routes.items() if (p := problem(kind, name, route, self._pair))]
+        if not problems and all(is_idle(_rules(route), self._pair) for route in self._routes.values()):
+            problems.append(
+                f"Service {self._pair.service} has weight 0 in every rule of its routes: there is no traffic to share"
+            )
         missing = [key[1] for key in self._names if key not in self._routes]
         weights = set(parts)
         carrying = {key for key, route in self._routes.items() if has_canary(_rules(route), self._pair)}
