@@ -37,7 +37,7 @@ def of_all(facts: Iterable[Fact]) -> list[Five]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_in_any_order_and_in_any_parts_it_says_what_a_book_of_all_facts_says(engine: Engine, seed: int) -> None:
-    log, keeping, chance = Log(engine), Keeper(engine, CATALOG), Random(seed)  # noqa: S311
+    log, keeping, chance = Log(engine), Keeper(engine, CATALOG, BERLIN), Random(seed)  # noqa: S311
     facts = [*FACTS, *chance.sample(FACTS, 20)]
     chance.shuffle(facts)
     while facts:
@@ -48,7 +48,7 @@ def test_in_any_order_and_in_any_parts_it_says_what_a_book_of_all_facts_says(eng
 
 
 def test_on_the_way_it_says_what_is_known_so_far(engine: Engine) -> None:
-    log, keeping, facts = Log(engine), Keeper(engine, CATALOG), list(FACTS)
+    log, keeping, facts = Log(engine), Keeper(engine, CATALOG, BERLIN), list(FACTS)
     Random(7).shuffle(facts)  # noqa: S311
     for end in range(0, len(facts), 15):
         log.append(facts[max(0, end - 15) : end], NOW)
@@ -72,7 +72,7 @@ def test_killed_between_any_two_steps_it_goes_on(engine: Engine, monkeypatch: py
                 raise Killed
             return step(*some)  # type: ignore[operator]
 
-        keeping = Keeper(engine, CATALOG)
+        keeping = Keeper(engine, CATALOG, BERLIN)
         for name in steps:
             monkeypatch.setattr(keeping, name, partial(once, getattr(keeping, name)))
         try:
@@ -80,12 +80,12 @@ def test_killed_between_any_two_steps_it_goes_on(engine: Engine, monkeypatch: py
         except Killed:
             continue
         break
-    Keeper(engine, CATALOG).catch_up()
-    assert kept(Keeper(engine, CATALOG)) == of_all(FACTS)
+    Keeper(engine, CATALOG, BERLIN).catch_up()
+    assert kept(Keeper(engine, CATALOG, BERLIN)) == of_all(FACTS)
 
 
 def test_only_services_that_new_facts_are_about_are_read_anew(engine: Engine) -> None:
-    log, keeping = Log(engine), Keeper(engine, CATALOG)
+    log, keeping = Log(engine), Keeper(engine, CATALOG, BERLIN)
     log.append(FACTS, NOW)
     assert {"checkout", "search", "pay", "legacy"} <= keeping.catch_up()
     assert keeping.catch_up() == frozenset()
@@ -103,7 +103,7 @@ def test_a_mark_moves_an_incident_from_one_service_to_another(engine: Engine) ->
 
     facts = [release("a", "pay"), release("b", "search")]
     facts += [said("pager", "1", "05 09:10", "i", IncidentSays, service="pay", environment="production", began="05 09:10")]
-    log, keeping = Log(engine), Keeper(engine, CATALOG)
+    log, keeping = Log(engine), Keeper(engine, CATALOG, BERLIN)
     for more in ([*facts], [mark(1, "release", "b")], [mark(2, "unrelated")], [mark(3, "unmarked")]):
         facts = [*facts, *(fact for fact in more if fact not in facts)]
         log.append(facts, NOW)
@@ -114,7 +114,7 @@ def test_a_mark_moves_an_incident_from_one_service_to_another(engine: Engine) ->
 
 def test_made_anew_it_is_the_same(engine: Engine) -> None:
     Log(engine).append(FACTS, NOW)
-    keeping = Keeper(engine, CATALOG)
+    keeping = Keeper(engine, CATALOG, BERLIN)
     keeping.catch_up()
     before = kept(keeping)
     keeping.rebuild()

@@ -155,7 +155,8 @@ def _five(settings: Config, scope: Scope, first: date, end: date) -> Five:
     from serinus.dora.store.keeper import Keeper
     from serinus.dora.store.schema import connect
 
-    keeper = Keeper(connect(settings.database), settings.catalog)
+    zone = ZoneInfo(settings.zone)
+    keeper = Keeper(connect(settings.database), settings.catalog, zone)
     keeper.catch_up()
-    window = Window.of_days(first, end, ZoneInfo(settings.zone))
+    window = Window.of_days(first, end, zone)
     return five(keeper.shelf(scope, window), window, scope)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, SupportsInt, TypeVar
 from zoneinfo import ZoneInfo
 
 #: Of the normal distribution: 95 % lie within it.
@@ -32,6 +32,11 @@ def seconds(moment: datetime) -> int:
 def maybe(moment: datetime | None) -> int | None:
     """The same, of a moment that may not be known."""
     return None if moment is None else seconds(moment)
+
+
+def local_day(moment: int, zone: ZoneInfo) -> date:
+    """The day of a moment in a zone."""
+    return (_EPOCH + moment * _SECOND).astimezone(zone).date()
 
 
 class Interval(NamedTuple):
@@ -115,14 +120,21 @@ class Durations:
         )
 
 
-def quantile(ordered: Sequence[int], percent: int) -> float | None:
+class Ascending(Protocol):
+    """A list of integers, or an array of them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> SupportsInt: ...
+
+
+def quantile(ordered: Ascending, percent: int) -> float | None:
     """Of ascending values; None of none."""
-    if not ordered:
+    if not len(ordered):
         return None
     below, between = divmod(percent * (len(ordered) - 1), 100)
-    if not between:
-        return float(ordered[below])
-    return ordered[below] + between * (ordered[below + 1] - ordered[below]) / 100
+    low, high = int(ordered[below]), int(ordered[min(below + 1, len(ordered) - 1)])
+    return low + between * (high - low) / 100
 
 
 @dataclass(frozen=True, slots=True)

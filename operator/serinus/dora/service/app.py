@@ -86,7 +86,7 @@ class Service:
     def __init__(self, config: Config) -> None:
         self.config = config
         engine = connect(config.database)
-        self.log, self.keeper = Log(engine), Keeper(engine, config.catalog)
+        self.log, self.keeper = Log(engine), Keeper(engine, config.catalog, ZoneInfo(config.zone))
         self._new = asyncio.Event()
         self._new.set()  # what a process before this one left
         self.reception = Reception(self.log, self._new.set)

@@ -6,10 +6,14 @@ memory is that of one service, and whatever order facts come in, what is kept is
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, Engine, delete, exists, insert, select
@@ -20,9 +24,16 @@ from serinus.dora.commits import plain
 from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, IncidentSays, MarkSays, ReleaseSays
 from serinus.dora.figures import Window, maybe
 from serinus.dora.metrics import Attempt, Book, Scope, Shelf
+from serinus.dora.rollup import SAMPLES, Week
+from serinus.dora.rollup import weeks as weeks_of
 from serinus.dora.store.log import Log
-from serinus.dora.store.schema import attempts, links, loose, progress, writing
+from serinus.dora.store.schema import attempts, links, loose, progress, weeks, writing
+from serinus.dora.store.weeks import Kept
+from serinus.dora.store.weeks import read as read_weeks
+from serinus.dora.store.weeks import write as write_weeks
 
+#: Raised when the rules by which figures follow from facts change: what was made by older ones is made anew.
+REVISION = 1
 #: Facts that are looked at at once.
 BATCH = 5_000
 _ROWS = 200
@@ -44,11 +55,16 @@ class Link:
 class Keeper:
     """One for a store: two at once would do the same work twice."""
 
-    def __init__(self, engine: Engine, catalog: Catalog) -> None:
-        self._engine, self._log, self._catalog = engine, Log(engine), catalog
+    def __init__(self, engine: Engine, catalog: Catalog, zone: ZoneInfo) -> None:
+        self._engine, self._log, self._catalog, self._zone = engine, Log(engine), catalog, zone
+        self._settings = _fingerprint(catalog, zone)
 
     def catch_up(self) -> frozenset[str]:
-        """Until no fact is left that is not in it. Returns the services that were read anew. Killed, it goes on where it was."""
+        """Until no fact is left that is not in it. Returns the services that were read anew. Killed, it goes on where it was.
+
+        What was made with another catalog or time zone is made anew.
+        """
+        self._forget_others()
         while self._look():
             pass
         with self._engine.connect() as connection:
@@ -58,18 +74,22 @@ class Keeper:
         return frozenset(waiting)
 
     def rebuild(self) -> None:
-        """From the first fact, as after a change of the catalog."""
+        """From the first fact."""
         with writing(self._engine) as connection:
-            for table in (links, attempts, loose, progress):
-                connection.execute(delete(table))
+            _forget(connection)
         self.catch_up()
+
+    def _forget_others(self) -> None:
+        with self._engine.connect() as connection:
+            made = connection.execute(select(progress.c.settings)).scalar()
+        if made is not None and made != self._settings:
+            with writing(self._engine) as connection:
+                _forget(connection)
 
     def shelf(self, scope: Scope, window: Window) -> Shelf:
         """What the figures of a window and a scope are computed from."""
         start, end = window.interval
-        services = [scope.service] if scope.service else None
-        if services is None and scope.team:
-            services = [name for name, service in self._catalog.services.items() if service.team == scope.team]
+        services = self._services(scope)
         found, alone = [], []
         with self._engine.connect() as connection:
             for rows in (attempts, loose):
@@ -84,6 +104,20 @@ class Keeper:
                         alone.append((row.at, row.key))
         return Shelf.of(found, alone)
 
+    def weeks(
+        self, scope: Scope, first: date, end: date, samples: Sequence[str] = SAMPLES, *, details: bool = False
+    ) -> list[Kept]:
+        """The weeks of a scope whose Monday is in [first, end). Of samples those asked for; `details`: with what they name."""
+        with self._engine.connect() as connection:
+            found = read_weeks(connection, first, end, samples, self._services(scope), details)
+        return [kept for kept in found if scope.covers(kept.service, kept.environment, self._catalog)]
+
+    def _services(self, scope: Scope) -> list[str] | None:
+        """None: whatever there is."""
+        if scope.service:
+            return [scope.service]
+        return [name for name, service in self._catalog.services.items() if service.team == scope.team] if scope.team else None
+
     # ---- which services new facts are about ----
 
     def _look(self) -> bool:
@@ -95,14 +129,18 @@ class Keeper:
                 return False
             facts = [fact for _, fact in new]
             known = {link for fact in facts for link in _links(fact)}
-            self._remember(connection, known)
-            services = self._needing(connection, known, {_subject(fact) for fact in facts})
-            connection.execute(delete(progress))
-            row = {"seq": new[-1][0], "services": json.dumps(sorted(waiting | services))}
-            connection.execute(insert(progress).values(row))
+            named = self._remember(connection, known)
+            services = self._needing(connection, known, {_subject(fact) for fact in facts}) | named
+            self._note(connection, new[-1][0], waiting | services)
         return True
 
-    def _remember(self, connection: Connection, known: Iterable[Link]) -> None:
+    def _note(self, connection: Connection, seq: int, waiting: set[str]) -> None:
+        connection.execute(delete(progress))
+        row = {"seq": seq, "services": json.dumps(sorted(waiting)), "settings": self._settings}
+        connection.execute(insert(progress).values(row))
+
+    def _remember(self, connection: Connection, known: Iterable[Link]) -> set[str]:
+        """Returns the service of no name, '', if something that was its is another's now."""
         rows = [vars(link) for link in sorted(known, key=lambda link: (link.about, link.key, link.kind, link.name))]
         add = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
         for start in range(0, len(rows), _ROWS):
@@ -110,7 +148,8 @@ class Keeper:
         other = links.alias()
         same = [getattr(other.c, name) == getattr(links.c, name) for name in ("about", "key", "kind")]
         said = exists().where(*same, other.c.name != "")
-        connection.execute(delete(links).where(links.c.kind.in_(_SAID_LATER), links.c.name == "", said))
+        left = [connection.execute(delete(links).where(links.c.kind == kind, links.c.name == "", said)) for kind in _SAID_LATER]
+        return {""} if left[0].rowcount else set()
 
     def _needing(self, connection: Connection, known: Iterable[Link], subjects: Iterable[tuple[str, str]]) -> set[str]:
         """The services whose figures these things are part of."""
@@ -159,7 +198,9 @@ class Keeper:
             }
             for attempt in mine
         ]
+        by_week = list(self._weeks(mine, unexplained))
         with writing(self._engine) as connection:
+            write_weeks(connection, service, by_week)
             for table, found in ((attempts, rows), (loose, unexplained)):
                 keys = [row["key"] for row in found]
                 connection.execute(delete(table).where(table.c.service == service))
@@ -168,8 +209,14 @@ class Keeper:
                     connection.execute(delete(table).where(table.c.key.in_(keys[start : start + _ROWS])))
                     connection.execute(insert(table).values(found[start : start + _ROWS]))
             seq, waiting = _progress(connection)
-            connection.execute(delete(progress))
-            connection.execute(insert(progress).values(seq=seq, services=json.dumps(sorted(waiting - {service}))))
+            self._note(connection, seq, waiting - {service})
+
+    def _weeks(self, mine: list[Attempt], unexplained: list[dict[str, Any]]) -> Iterator[tuple[str, Week]]:
+        environments = {attempt.environment for attempt in mine} | {row["environment"] for row in unexplained}
+        for environment in sorted(environments):
+            loose_here = [(row["at"], row["key"]) for row in unexplained if row["environment"] == environment]
+            shelf = Shelf.of([attempt for attempt in mine if attempt.environment == environment], loose_here)
+            yield from ((environment, week) for week in weeks_of(shelf, self._zone))
 
     def _facts(self, connection: Connection, service: str) -> Iterator[Fact]:
         """All that its releases, and the incidents that may be theirs, are known by."""
@@ -238,6 +285,18 @@ def _homes(connection: Connection, commits: Iterable[str]) -> set[str]:
     names = set(commits)
     found = [_names(connection, kind, "repository", _keys(connection, kind, "commit", names)) for kind in ("change", "commit")]
     return (found[0] | found[1]) - {""}
+
+
+def _fingerprint(catalog: Catalog, zone: ZoneInfo) -> str:
+    """Of all that what follows from the facts depends on beside them."""
+    known = TypeAdapter(Catalog).dump_python(catalog, mode="json")
+    known["production"] = sorted(known["production"])
+    return hashlib.sha256(json.dumps([REVISION, str(zone), known], sort_keys=True).encode()).hexdigest()
+
+
+def _forget(connection: Connection) -> None:
+    for table in (links, attempts, loose, weeks, progress):
+        connection.execute(delete(table))
 
 
 def _progress(connection: Connection) -> tuple[int, set[str]]:

@@ -31,6 +31,8 @@ from sqlalchemy import event as events
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from serinus.dora.rollup import SAMPLES
+
 metadata = MetaData()
 #: SQLite counts by itself in INTEGER columns only.
 _COUNTED = BigInteger().with_variant(Integer, "sqlite")
@@ -99,8 +101,27 @@ loose = Table(
     Column("at", BigInteger, nullable=False),
     Index("loose_service", "service", "at"),
 )
-#: One row: up to which fact all of that is made, and of which services it is not yet (JSON).
-progress = Table("progress", metadata, Column("seq", BigInteger, nullable=False), Column("services", Text, nullable=False))
+#: What a service did in a week: arrays of 32 bit integers, little endian, and JSON. `monday`: as date.toordinal has it.
+weeks = Table(
+    "weeks",
+    metadata,
+    Column("monday", Integer, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("environment", Text, primary_key=True),
+    Column("days", LargeBinary, nullable=False),
+    *(Column(name, LargeBinary, nullable=False) for name in SAMPLES),
+    Column("slowest", Text, nullable=False),
+    Column("failures", Text, nullable=False),
+    Index("weeks_service", "service"),
+)
+#: One row: up to which fact all of that is made, of which services it is not yet (JSON), and with which settings.
+progress = Table(
+    "progress",
+    metadata,
+    Column("seq", BigInteger, nullable=False),
+    Column("services", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+)
 
 #: SQLite has one writer at a time, and a process has one such database.
 _writers = threading.Lock()
