@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
 import pytest
@@ -82,18 +82,20 @@ def test_any_weeks_in_any_scope_add_up_to_its_figures(engine: Engine, seed: int)
     assert seen > 100
 
 
-def test_a_week_names_its_failures_and_its_slowest_changes(engine: Engine) -> None:
+def test_weeks_name_their_failures_and_their_slowest_changes(engine: Engine) -> None:
     log, keeper = Log(engine), Keeper(engine, CATALOG, BERLIN)
     log.append(FACTS, NOW)
     keeper.catch_up()
-    window = Window.of_days(MONDAYS[0], MONDAYS[-1], BERLIN)
-    found = keeper.weeks(Scope(), MONDAYS[0], MONDAYS[-1], (), details=True)
-    wanted = five(keeper.shelf(Scope(), window), window, Scope())
-    named = [failure for kept in found for failure in kept.week.failures]
-    assert sorted(named, key=lambda f: f.release) == sorted(wanted.failure_rate.failures, key=lambda f: f.release)
-    slowest = max((d for d in wanted.lead_time.deliveries if d.lead is not None), key=lambda d: d.lead or 0)
-    assert slowest in [delivery for kept in found for delivery in kept.week.slowest]
-    assert not any(kept.week.samples for kept in found)
+    for scope in SCOPES:
+        window = Window.of_days(MONDAYS[0], MONDAYS[-1], BERLIN)
+        wanted = five(keeper.shelf(scope, window), window, scope)
+        named = [failure for *_, failure in keeper.failures(scope, keeper.weeks(scope, MONDAYS[0], MONDAYS[-1], ()))]
+        assert named == sorted(wanted.failure_rate.failures, key=lambda f: f.when, reverse=True)
+        for first, end in pairwise(MONDAYS):
+            window = Window.of_days(first, end, BERLIN)
+            carried = five(keeper.shelf(scope, window), window, scope).lead_time.deliveries
+            dated = sorted((d for d in carried if d.lead is not None), key=lambda d: (-(d.lead or 0), d.change))
+            assert keeper.slowest(scope, keeper.weeks(scope, first, end, ("lead",))) == dated[:10]
 
 
 def test_other_settings_make_all_of_it_anew(engine: Engine) -> None:

@@ -40,6 +40,11 @@ class Failure:
         return self.recovered - self.detected
 
     @property
+    def when(self) -> tuple[int, str]:
+        """To put failures in order: when it was detected, or began; and its release."""
+        return self.detected or self.began or 0, self.release
+
+    @property
     def open(self) -> bool:
         """It was detected, and is not over as far as anybody has said."""
         return self.detected is not None and self.recovered is None

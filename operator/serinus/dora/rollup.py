@@ -23,6 +23,7 @@ COUNTS = ("deployments", "reached", "failed", "rework", "untracked", "undated", 
 STANDINGS: tuple[Standing, ...] = ("Promoted", "RolledBack", "Aborted", "Superseded", "Skipped", "Running")
 #: What is measured in seconds.
 SAMPLES = ("lead", "first_commit", "bake", *STAGES, "caught", "escaped")
+FAILED = COUNTS.index("failed")
 #: The slowest changes that a week keeps, and the newest failures.
 SLOWEST, LEDGER = 10, 50
 
@@ -37,13 +38,25 @@ def monday(day: date) -> date:
 
 @dataclass(frozen=True)
 class Week:
-    """One service in one environment. `days`: 7 rows of `COUNTS` and `STANDINGS`; `samples`: in no order."""
+    """One service in one environment. `days`: 7 rows of `COUNTS` and `STANDINGS`; `samples`: in no order.
+
+    `slowest` changes and newest `failures` are left out where nobody asks for them.
+    """
 
     monday: date
     days: Seconds
     samples: Mapping[str, Seconds]
-    slowest: tuple[Delivery, ...]
-    failures: tuple[Failure, ...]
+    slowest: tuple[Delivery, ...] = ()
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A week, and whose it is."""
+
+    service: str
+    environment: str
+    week: Week
 
 
 def weeks(shelf: Shelf, zone: ZoneInfo) -> Iterator[Week]:
@@ -57,12 +70,8 @@ def weeks(shelf: Shelf, zone: ZoneInfo) -> Iterator[Week]:
             np.array([_counts(shelf, part) for _, part in window.days()], np.int32),
             {name: np.fromiter(values, np.int32) for name, values in _samples(shelf, window.interval, failures).items()},
             tuple(sorted(deliveries, key=lambda d: (-(d.lead or 0), d.change))[:SLOWEST]),
-            tuple(sorted(failures, key=_moment, reverse=True)[:LEDGER]),
+            tuple(sorted(failures, key=lambda failure: failure.when, reverse=True)[:LEDGER]),
         )
-
-
-def _moment(failure: Failure) -> tuple[int, str]:
-    return failure.detected or failure.began or 0, failure.release
 
 
 def _mondays(shelf: Shelf, zone: ZoneInfo) -> list[date]:
@@ -157,37 +166,86 @@ class Numbers:
     standings: Mapping[Standing, int]
 
 
-def add_up(parts: Sequence[Week], days: int) -> Numbers:
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """The five figures alone."""
+
+    days: int
+    deployments: int
+    per_day: float | None
+    lead: Spread
+    failed: Share
+    recovery: Spread
+    rework: Share
+
+
+def brief(parts: Sequence[Week], days: int) -> Brief:
     """Weeks of whatever services and environments, of which `days` days in all have begun."""
-    per_day: dict[date, Seconds] = {}
-    for part in parts:
-        if part.monday in per_day:
-            per_day[part.monday] = per_day[part.monday] + part.days
-        else:
-            per_day[part.monday] = part.days
-    table = np.concatenate([*per_day.values()]) if per_day else np.zeros((0, _WIDTH), np.int32)
-    totals = [int(total) for total in table.sum(axis=0)]
-    count = dict(zip((*COUNTS, *STANDINGS), totals, strict=True))
-    spreads = {name: Spread.of([part.samples[name] for part in parts if name in part.samples]) for name in SAMPLES}
-    both = [part.samples[name] for part in parts for name in ("caught", "escaped") if name in part.samples]
-    deployments = count["deployments"]
+    count = _totals(_table(parts))
+    return Brief(
+        days,
+        count["deployments"],
+        count["deployments"] / days if days else None,
+        Spread.of(_of(parts, "lead")),
+        Share.of(count["failed"], count["reached"]),
+        Spread.of(_of(parts, "caught", "escaped")),
+        Share.of(count["rework"], count["reached"]),
+    )
+
+
+def add_up(parts: Sequence[Week], days: int) -> Numbers:
+    """The same, with all that stands beside them."""
+    table = _table(parts)
+    count = _totals(table)
+    five = brief(parts, days)
     return Numbers(
         days,
-        deployments,
-        deployments / days if days else None,
+        five.deployments,
+        five.per_day,
         int((table[:, 0] > 0).sum()),
-        spreads["lead"],
-        spreads["first_commit"],
-        spreads["bake"],
-        {stage: spreads[stage] for stage in STAGES},
-        Share.of(count["failed"], count["reached"]),
-        Spread.of(both),
-        spreads["caught"],
-        spreads["escaped"],
-        Share.of(count["rework"], count["reached"]),
+        five.lead,
+        Spread.of(_of(parts, "first_commit")),
+        Spread.of(_of(parts, "bake")),
+        {stage: Spread.of(_of(parts, stage)) for stage in STAGES},
+        five.failed,
+        five.recovery,
+        Spread.of(_of(parts, "caught")),
+        Spread.of(_of(parts, "escaped")),
+        five.rework,
         count["untracked"],
         count["undated"],
         count["open"],
         count["unlinked"],
         {standing: count[standing] for standing in STANDINGS if count[standing]},
     )
+
+
+def by_day(parts: Sequence[Week]) -> dict[date, tuple[int, dict[Standing, int]]]:
+    """Deployments of each day of these weeks, and the releases that users had by what became of them."""
+    found = {}
+    for start, table in _by_week(parts).items():
+        for number, row in enumerate(table.tolist()):
+            standings = {s: n for s, n in zip(STANDINGS, row[len(COUNTS) :], strict=True) if n}
+            found[start + timedelta(days=number)] = (row[0], standings)
+    return found
+
+
+def _of(parts: Sequence[Week], *names: str) -> list[Seconds]:
+    return [part.samples[name] for part in parts for name in names]
+
+
+def _by_week(parts: Sequence[Week]) -> dict[date, Seconds]:
+    """Of each week its table, whatever services it has."""
+    together: dict[date, list[Seconds]] = {}
+    for part in parts:
+        together.setdefault(part.monday, []).append(part.days)
+    return {start: np.add.reduce(tables) for start, tables in together.items()}
+
+
+def _table(parts: Sequence[Week]) -> Seconds:
+    tables = list(_by_week(parts).values())
+    return np.concatenate(tables) if tables else np.zeros((0, _WIDTH), np.int32)
+
+
+def _totals(table: Seconds) -> dict[str, int]:
+    return dict(zip((*COUNTS, *STANDINGS), table.sum(axis=0).tolist(), strict=True))

@@ -22,15 +22,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from serinus.dora.catalog import Catalog, artifact_names, repository_name
 from serinus.dora.commits import plain
 from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, IncidentSays, MarkSays, ReleaseSays
+from serinus.dora.failures import Failure
 from serinus.dora.figures import Window, maybe
-from serinus.dora.metrics import Attempt, Book, Scope, Shelf
-from serinus.dora.rollup import SAMPLES, Week
+from serinus.dora.metrics import Attempt, Book, Delivery, Scope, Shelf
+from serinus.dora.rollup import FAILED, LEDGER, SAMPLES, SLOWEST, Kept, Week
 from serinus.dora.rollup import weeks as weeks_of
+from serinus.dora.store import weeks as stored
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import attempts, links, loose, progress, weeks, writing
-from serinus.dora.store.weeks import Kept
-from serinus.dora.store.weeks import read as read_weeks
-from serinus.dora.store.weeks import write as write_weeks
 
 #: Raised when the rules by which figures follow from facts change: what was made by older ones is made anew.
 REVISION = 1
@@ -104,13 +103,32 @@ class Keeper:
                         alone.append((row.at, row.key))
         return Shelf.of(found, alone)
 
-    def weeks(
-        self, scope: Scope, first: date, end: date, samples: Sequence[str] = SAMPLES, *, details: bool = False
-    ) -> list[Kept]:
-        """The weeks of a scope whose Monday is in [first, end). Of samples those asked for; `details`: with what they name."""
+    def weeks(self, scope: Scope, first: date, end: date, samples: Sequence[str] = SAMPLES) -> list[Kept]:
+        """The weeks of a scope whose Monday is in [first, end), without what they name. Of samples those asked for."""
         with self._engine.connect() as connection:
-            found = read_weeks(connection, first, end, samples, self._services(scope), details)
+            found = stored.read(connection, first, end, samples, self._services(scope))
         return [kept for kept in found if scope.covers(kept.service, kept.environment, self._catalog)]
+
+    def slowest(self, scope: Scope, found: Sequence[Kept]) -> list[Delivery]:
+        """The slowest changes among these weeks, which are all of one Monday and have their lead times."""
+        most = sorted((k for k in found if len(k.week.samples["lead"])), key=lambda k: -int(k.week.samples["lead"].max()))
+        services = sorted({kept.service for kept in most[:SLOWEST]})
+        with self._engine.connect() as connection:
+            named = stored.slowest(connection, most[0].week.monday, services) if most else []
+        several = [d for service, env, those in named if scope.covers(service, env, self._catalog) for d in those]
+        return sorted(several, key=lambda delivery: (-(delivery.lead or 0), delivery.change))[:SLOWEST]
+
+    def failures(self, scope: Scope, found: Sequence[Kept]) -> list[tuple[str, str, Failure]]:
+        """The newest failures of these weeks, each with its service and environment."""
+        newest: list[tuple[str, str, Failure]] = []
+        for monday in sorted({kept.week.monday for kept in found}, reverse=True):
+            if len(newest) >= LEDGER:
+                break
+            services = sorted({k.service for k in found if k.week.monday == monday and k.week.days[:, FAILED].any()})
+            with self._engine.connect() as connection:
+                named = stored.failures(connection, monday, services)
+            newest += [(s, e, f) for s, e, those in named if scope.covers(s, e, self._catalog) for f in those]
+        return sorted(newest, key=lambda row: row[2].when, reverse=True)[:LEDGER]
 
     def _services(self, scope: Scope) -> list[str] | None:
         """None: whatever there is."""
@@ -200,7 +218,7 @@ class Keeper:
         ]
         by_week = list(self._weeks(mine, unexplained))
         with writing(self._engine) as connection:
-            write_weeks(connection, service, by_week)
+            stored.write(connection, service, by_week)
             for table, found in ((attempts, rows), (loose, unexplained)):
                 keys = [row["key"] for row in found]
                 connection.execute(delete(table).where(table.c.service == service))

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Column, Connection, delete, insert, select
 
 from serinus.dora.failures import Failure
 from serinus.dora.metrics import Delivery
-from serinus.dora.rollup import COUNTS, SAMPLES, STANDINGS, Seconds, Week
+from serinus.dora.rollup import COUNTS, SAMPLES, STANDINGS, Kept, Seconds, Week
 from serinus.dora.store.schema import weeks
 
 #: Arrays as they are kept, on whatever machine.
 _LITTLE = np.dtype("<i4")
 _SLOWEST, _FAILURES = TypeAdapter(tuple[Delivery, ...]), TypeAdapter(tuple[Failure, ...])
 _ROWS = 200
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A week, and whose it is."""
-
-    service: str
-    environment: str
-    week: Week
 
 
 def write(connection: Connection, service: str, known: Iterable[tuple[str, Week]]) -> None:
@@ -52,27 +42,36 @@ def _row(service: str, environment: str, week: Week) -> dict[str, Any]:
 
 
 def read(
-    connection: Connection,
-    first: date,
-    end: date,
-    samples: Sequence[str] = SAMPLES,
-    services: Sequence[str] | None = None,
-    details: bool = False,
+    connection: Connection, first: date, end: date, samples: Sequence[str] = SAMPLES, services: Sequence[str] | None = None
 ) -> list[Kept]:
-    """Those whose Monday is in [first, end). Of the samples those that are asked for; `details`: with slowest and failures."""
+    """Those whose Monday is in [first, end), without what they name. Of samples those asked for; services: None for all."""
     columns = [weeks.c.service, weeks.c.environment, weeks.c.monday, weeks.c.days, *(weeks.c[name] for name in samples)]
-    columns += [weeks.c.slowest, weeks.c.failures] if details else []
     wanted = select(*columns).where(weeks.c.monday >= first.toordinal(), weeks.c.monday < end.toordinal())
     wanted = wanted if services is None else wanted.where(weeks.c.service.in_(services))
     found = []
-    for row in connection.execute(wanted.order_by(weeks.c.monday, weeks.c.service, weeks.c.environment)):
-        service, environment, monday, days, *rest = row
-        arrays = {name: _array(data) for name, data in zip(samples, rest, strict=False)}
-        slowest = _SLOWEST.validate_json(rest[-2]) if details and rest[-2] != "[]" else ()
-        failures = _FAILURES.validate_json(rest[-1]) if details and rest[-1] != "[]" else ()
+    for service, environment, monday, days, *rest in connection.execute(wanted):
+        arrays = {name: _array(data) for name, data in zip(samples, rest, strict=True)}
         table = _array(days).reshape(7, len(COUNTS) + len(STANDINGS))
-        found.append(Kept(service, environment, Week(date.fromordinal(monday), table, arrays, slowest, failures)))
+        found.append(Kept(service, environment, Week(date.fromordinal(monday), table, arrays)))
     return found
+
+
+def slowest(connection: Connection, monday: date, services: Sequence[str]) -> list[tuple[str, str, tuple[Delivery, ...]]]:
+    """Of a week, by service and environment: the slowest changes of each."""
+    return [(s, e, _SLOWEST.validate_json(known)) for s, e, known in _named(connection, weeks.c.slowest, monday, services)]
+
+
+def failures(connection: Connection, monday: date, services: Sequence[str]) -> list[tuple[str, str, tuple[Failure, ...]]]:
+    """Of a week, by service and environment: the newest failures of each."""
+    return [(s, e, _FAILURES.validate_json(known)) for s, e, known in _named(connection, weeks.c.failures, monday, services)]
+
+
+def _named(connection: Connection, column: Column[str], monday: date, services: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    for start in range(0, len(services), _ROWS):
+        part = services[start : start + _ROWS]
+        wanted = select(weeks.c.service, weeks.c.environment, column)
+        wanted = wanted.where(weeks.c.monday == monday.toordinal(), weeks.c.service.in_(part), column != "[]")
+        yield from ((service, environment, known) for service, environment, known in connection.execute(wanted))
 
 
 def _array(data: bytes) -> Seconds:
