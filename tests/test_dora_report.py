@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from serinus.api.release import Release, Times
 from serinus.cli import app
 from serinus.dora.facts import Fact, ReleaseSays
+from serinus.dora.figures import span
 from serinus.dora.history import of_release
-from serinus.dora.service.figures import span
 
 CATALOG = {
     "services": {

@@ -81,3 +81,12 @@ def artifact_names(written: str) -> tuple[str, ...]:
     qualifiers = parse_qs(query)
     image = [f"{where}:{tag}" for where in qualifiers.get("repository_url", []) for tag in qualifiers.get("tag", [])]
     return (*([digest[1]] if digest else []), written, *image)
+
+
+def version_name(artifact: str, commit: str) -> str:
+    """For people: the image's tag, or the beginning of its digest or of the commit; '' where nothing is known."""
+    path = unquote(artifact.partition("?")[0])
+    tags = parse_qs(artifact.partition("?")[2]).get("tag", []) if artifact.startswith("pkg:") else []
+    tag = tags[0] if tags else path.partition("@")[0].rpartition("/")[2].partition(":")[2]
+    digest = _DIGEST.search(path)
+    return tag or (digest[1].rpartition(":")[2][:12] if digest else commit[:7])

@@ -39,6 +39,18 @@ def local_day(moment: int, zone: ZoneInfo) -> date:
     return (_EPOCH + moment * _SECOND).astimezone(zone).date()
 
 
+def span(seconds: float | None) -> str:
+    """For people: ``45 s``, ``2 h 30 min``, ``3 d 4 h``."""
+    if seconds is None:
+        return "none"
+    whole = round(seconds)
+    for unit, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {below}" if rest else "")
+    return f"{whole} s"
+
+
 class Interval(NamedTuple):
     """[start, end), in seconds since 1970."""
 

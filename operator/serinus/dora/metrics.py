@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
-from serinus.dora.catalog import Catalog
+from serinus.dora.catalog import Catalog, version_name
 from serinus.dora.facts import ChangeSays, Fact, IncidentSays, Known, Outcome, ReleaseSays
 from serinus.dora.failures import Failure, Rework, find_failures, find_rework, reached
 from serinus.dora.figures import Durations, Interval, Rate, Samples, Timeline, Window, maybe
@@ -67,6 +67,8 @@ class Attempt:
     key: str
     service: str
     environment: str
+    #: For people; '' where nobody says.
+    version: str
     standing: Standing
     reached: int | None
     promoted: int | None
@@ -134,6 +136,7 @@ def _attempt(
         release.key,
         says.service,
         says.environment,
+        version_name(says.artifact, says.commit),
         standing,
         reached(says),
         maybe(says.promoted),

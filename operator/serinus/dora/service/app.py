@@ -18,17 +18,20 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from fastapi import Depends, FastAPI, HTTPException, Path, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.exc import SQLAlchemyError
 
+from serinus.dora import rollup
 from serinus.dora.facts import Fact, MarkSays
 from serinus.dora.figures import Window
 from serinus.dora.intake import LARGEST, READERS, Reader, Refused
 from serinus.dora.metrics import Scope, five
+from serinus.dora.review import Page
 from serinus.dora.service.config import READING, Config
 from serinus.dora.service.figures import Figures
+from serinus.dora.service.page import page
 from serinus.dora.service.reception import Full, Reception
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
@@ -214,6 +217,26 @@ async def figures(request: Request, start: date, end: date, service: str = "", t
     return Figures.of(five(shelf, window, scope))
 
 
+async def review(
+    request: Request,
+    week: Annotated[
+        str, Query(pattern=r"^(|(19[7-9]|2\d\d)\d-W\d{2})$", description="An ISO week such as 2026-W47; this one without.")
+    ] = "",
+    service: str = "",
+    team: str = "",
+    environment: str = "",
+) -> Page:
+    """All that the page shows of a week, with the twelve weeks up to it."""
+    known: Service = request.app.state.service
+    zone, now = ZoneInfo(known.config.zone), datetime.now(UTC)
+    try:
+        monday = date.fromisocalendar(int(week[:4]), int(week[6:]), 1) if week else rollup.monday(now.astimezone(zone).date())
+    except ValueError as wrong:
+        raise HTTPException(422, str(wrong)) from None
+    scope = Scope(service, team, environment)
+    return await asyncio.to_thread(page, known.log, known.keeper, scope, monday, now, known.config.catalog, zone)
+
+
 async def live(request: Request) -> StreamingResponse:
     """Server-sent events: one when figures have changed, with the names of the services, and a comment now and then."""
     return StreamingResponse(
@@ -277,6 +300,7 @@ def application(config: Config) -> FastAPI:
     app.post("/marks", status_code=202, **reading)(mark)
     app.get("/facts", **reading)(export)
     app.get("/figures", **reading)(figures)
+    app.get("/review", **reading)(review)
     app.get("/live", **reading)(live)
     app.get("/healthz")(healthy)
     for kind, answer in ((Refused, _refused), (Full, _full), (SQLAlchemyError, _broken)):

@@ -8,11 +8,9 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from serinus.dora.figures import Durations, Rate
+from serinus.dora.contract import DEPLOYMENTS_A_DAY, FAILURES, LEAD_TIME, RECOVERY
+from serinus.dora.figures import Durations, Rate, span
 from serinus.dora.metrics import FailureRate, Five, Frequency, LeadTime, Recovery, ReworkRate, Scope
-
-#: What a team has to reach: https://dora.dev calls none of these levels; they are this project's contract.
-DEPLOYMENTS_A_DAY, LEAD_TIME, FAILURES, RECOVERY = 8, 2.5 * 3600, 0.02, 5 * 60
 
 
 class Figures(BaseModel):
@@ -64,7 +62,7 @@ def lines(five: Five) -> Iterator[Line]:
     yield Line(
         "deployment frequency",
         "none yet" if per_day is None else f"{per_day:.2g} a day",
-        f"{DEPLOYMENTS_A_DAY} a day",
+        f"{DEPLOYMENTS_A_DAY:g} a day",
         None if per_day is None else per_day >= DEPLOYMENTS_A_DAY,
         frequency.n,
         f"on {frequency.deployment_days} of {frequency.days} days",
@@ -92,18 +90,6 @@ def _rate(name: str, rate: Rate, target: float | None) -> Line:
     met = None if target is None else True if rate.ratio <= target else False if rate.low > target else None
     interval = f"95 % interval {rate.low:.1%} to {rate.high:.1%}; {rate.count} of {rate.n}"
     return Line(name, f"{rate.ratio:.1%}", "" if target is None else f"{target:.0%}", met, rate.n, interval)
-
-
-def span(seconds: float | None) -> str:
-    """For people: ``45 s``, ``2 h 30 min``, ``3 d 4 h``."""
-    if seconds is None:
-        return "none"
-    whole = round(seconds)
-    for unit, size, below, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            rest = whole % size // part
-            return f"{whole // size} {unit}" + (f" {rest} {below}" if rest else "")
-    return f"{whole} s"
 
 
 def markdown(five: Five, title: str) -> str:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -30,6 +31,7 @@ from serinus.dora.rollup import weeks as weeks_of
 from serinus.dora.store import weeks as stored
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import attempts, links, loose, progress, weeks, writing
+from serinus.dora.store.schema import facts as facts_table
 
 #: Raised when the rules by which figures follow from facts change: what was made by older ones is made anew.
 REVISION = 1
@@ -129,6 +131,42 @@ class Keeper:
                 named = stored.failures(connection, monday, services)
             newest += [(s, e, f) for s, e, those in named if scope.covers(s, e, self._catalog) for f in those]
         return sorted(newest, key=lambda row: row[2].when, reverse=True)[:LEDGER]
+
+    def newest(self, scope: Scope, window: Window, limit: int) -> tuple[list[Attempt], list[str]]:
+        """The newest releases that count in the window, and incidents of it that no release explains; at most `limit` of each."""
+        found: list[Attempt] = []
+        alone: list[str] = []
+        start, end = window.interval
+        services = self._services(scope)
+        with self._engine.connect() as connection:
+            for rows in (attempts, loose):
+                wanted = select(rows).where(rows.c.at >= start, rows.c.at < end).order_by(rows.c.at.desc(), rows.c.key)
+                wanted = wanted if services is None else wanted.where(rows.c.service.in_(services))
+                covered = (r for r in connection.execute(wanted) if scope.covers(r.service, r.environment, self._catalog))
+                for row in islice(covered, limit):
+                    if rows is attempts:
+                        found.append(_ATTEMPT.validate_json(row.data))
+                    else:
+                        alone.append(row.key)
+        return found, alone
+
+    def attempts(self, keys: Iterable[str]) -> dict[str, Attempt]:
+        """These releases, as far as they are known."""
+        several = sorted(set(keys))
+        found: dict[str, Attempt] = {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(several), _ROWS):
+                wanted = select(attempts.c.data).where(attempts.c.key.in_(several[start : start + _ROWS]))
+                found |= {a.key: a for a in map(_ATTEMPT.validate_json, connection.execute(wanted).scalars())}
+        return found
+
+    def freshness(self) -> tuple[int, int | None, int]:
+        """The newest fact's number and when it came, in seconds since 1970; and how many services are to be read anew."""
+        newest = select(facts_table.c.seq, facts_table.c.received).order_by(facts_table.c.seq.desc()).limit(1)
+        with self._engine.connect() as connection:
+            row = connection.execute(newest).first()
+            _, waiting = _progress(connection)
+        return (row.seq, row.received // 1_000_000, len(waiting)) if row else (0, None, 0)
 
     def _services(self, scope: Scope) -> list[str] | None:
         """None: whatever there is."""
