@@ -26,8 +26,8 @@ def programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """The URL of a database server that is there until the end. It does not run as root: then as nobody."""
+def server(*, durable: bool = False) -> Iterator[str]:
+    """The URL of a database server that is there until the end; `durable`: it syncs. It does not run as root: then as nobody."""
     bin_ = programs()
     assert bin_
     user = "nobody" if os.getuid() == 0 else None
@@ -37,7 +37,7 @@ def server() -> Iterator[str]:
             os.chown(home, pwd.getpwnam(user).pw_uid, -1)
         home.chmod(0o700)
         data, log = home / "data", home / "log"
-        quick = ("-c", "fsync=off", "-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}")
+        quick = ("-c", f"fsync={'on' if durable else 'off'}", "-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}")
         run = {"user": user, "cwd": folder, "env": {"PATH": str(bin_), "LC_ALL": "C.UTF-8"}}
         command = [bin_ / "initdb", "-D", data, "-U", "serinus", "-A", "trust", "-N", "-E", "UTF8"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **run)  # type: ignore[call-overload]  # noqa: S603

@@ -281,10 +281,13 @@ class Incident:
 
 @dataclass(frozen=True)
 class Freshness:
-    """How current it is. `received`: when the newest fact came, in seconds; `waiting`: services that are being read anew."""
+    """How current it is. `received`: when the newest fact came, in seconds; `unread`: facts that are not looked at yet; `waiting`:
+    services that are still to be read anew. Both are 0 when all of it is as the facts say.
+    """
 
     facts: int
     received: int | None
+    unread: int
     waiting: int
 
 

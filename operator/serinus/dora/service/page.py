@@ -11,7 +11,7 @@ from serinus.dora.facts import ChangeSays, IncidentSays, known
 from serinus.dora.failures import Failure
 from serinus.dora.figures import Window, maybe
 from serinus.dora.metrics import Attempt, Delivery, Scope
-from serinus.dora.review import JUDGED, LINE, Failed, Freshness, Incident, Page, Released, Slow, iso, review
+from serinus.dora.review import JUDGED, LINE, Failed, Incident, Page, Released, Slow, iso, review
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
 
@@ -42,7 +42,7 @@ def page(log: Log, keeper: Keeper, scope: Scope, monday: date, now: datetime, ca
         tuple(map(_released, releases[:MOST_RELEASES])),
         len(releases) > MOST_RELEASES,
         _incidents(log, releases, loose),
-        Freshness(*keeper.freshness()),
+        keeper.freshness(),
     )
 
 

@@ -26,6 +26,7 @@ from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, Incid
 from serinus.dora.failures import Failure
 from serinus.dora.figures import Window, maybe
 from serinus.dora.metrics import Attempt, Book, Delivery, Scope, Shelf
+from serinus.dora.review import Freshness
 from serinus.dora.rollup import FAILED, LEDGER, SAMPLES, SLOWEST, Kept, Week
 from serinus.dora.rollup import weeks as weeks_of
 from serinus.dora.store import weeks as stored
@@ -160,13 +161,15 @@ class Keeper:
                 found |= {a.key: a for a in map(_ATTEMPT.validate_json, connection.execute(wanted).scalars())}
         return found
 
-    def freshness(self) -> tuple[int, int | None, int]:
-        """The newest fact's number and when it came, in seconds since 1970; and how many services are to be read anew."""
+    def freshness(self) -> Freshness:
+        """How far it is."""
         newest = select(facts_table.c.seq, facts_table.c.received).order_by(facts_table.c.seq.desc()).limit(1)
         with self._engine.connect() as connection:
             row = connection.execute(newest).first()
-            _, waiting = _progress(connection)
-        return (row.seq, row.received // 1_000_000, len(waiting)) if row else (0, None, 0)
+            seq, waiting = _progress(connection)
+        if row is None:
+            return Freshness(0, None, 0, 0)
+        return Freshness(row.seq, row.received // 1_000_000, row.seq - seq, len(waiting))
 
     def _services(self, scope: Scope) -> list[str] | None:
         """None: whatever there is."""
@@ -199,8 +202,8 @@ class Keeper:
         """Returns the service of no name, '', if something that was its is another's now."""
         rows = [vars(link) for link in sorted(known, key=lambda link: (link.about, link.key, link.kind, link.name))]
         add = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        for start in range(0, len(rows), _ROWS):
-            connection.execute(add(links).values(rows[start : start + _ROWS]).on_conflict_do_nothing())
+        if rows:
+            connection.execute(add(links).on_conflict_do_nothing(), rows)
         other = links.alias()
         same = [getattr(other.c, name) == getattr(links.c, name) for name in ("about", "key", "kind")]
         said = exists().where(*same, other.c.name != "")
@@ -260,10 +263,10 @@ class Keeper:
             for table, found in ((attempts, rows), (loose, unexplained)):
                 keys = [row["key"] for row in found]
                 connection.execute(delete(table).where(table.c.service == service))
-                for start in range(0, len(found), _ROWS):
-                    # What was another service's is this one's by a newer word.
+                for start in range(0, len(found), _ROWS):  # what was another service's is this one's by a newer word
                     connection.execute(delete(table).where(table.c.key.in_(keys[start : start + _ROWS])))
-                    connection.execute(insert(table).values(found[start : start + _ROWS]))
+                if found:
+                    connection.execute(insert(table), found)
             seq, waiting = _progress(connection)
             self._note(connection, seq, waiting - {service})
 

@@ -58,15 +58,13 @@ class Log:
             }
             for fact in known
         ]
+        if not rows:
+            return
         with writing(self._engine) as connection:
             if self._one_by_one:
                 connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
-            for start in range(0, len(rows), _ROWS):
-                part = rows[start : start + _ROWS]
-                if self._one_by_one:
-                    connection.execute(postgresql.insert(facts).values(part).on_conflict_do_nothing())
-                else:
-                    connection.execute(sqlite.insert(facts).values(part).on_conflict_do_nothing())
+            add = postgresql.insert(facts) if self._one_by_one else sqlite.insert(facts)
+            connection.execute(add.on_conflict_do_nothing(), rows)
 
     def since(self, seq: int, limit: int) -> list[tuple[int, Fact]]:
         """The next facts after `seq` with their own numbers, at most `limit`. Numbers grow, but may have gaps."""

@@ -25,8 +25,8 @@ def write(connection: Connection, service: str, known: Iterable[tuple[str, Week]
     """In place of all that the service had; `known`: each with its environment."""
     connection.execute(delete(weeks).where(weeks.c.service == service))
     rows = [_row(service, environment, week) for environment, week in known]
-    for start in range(0, len(rows), _ROWS):
-        connection.execute(insert(weeks), rows[start : start + _ROWS])
+    if rows:
+        connection.execute(insert(weeks), rows)
 
 
 def _row(service: str, environment: str, week: Week) -> dict[str, Any]:
