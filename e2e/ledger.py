@@ -226,15 +226,17 @@ def table(lines: Sequence[Line], services: int) -> str:
     found = [head, ""]
     for line in lines:
         rate, plain = line.facts / line.taken, line.facts / line.plain
-        page, live = sorted(line.page), sorted(line.live)
+        page, live = statistics.median(line.page) * 1000, statistics.median(line.live) * 1000
+        rest = f"{sorted(line.page)[-2] * 1000:.0f} ms but for one of {len(line.page)}"
+        slowest = max(line.live) * 1000
         found += [
             f"{line.store}: {line.facts:,} facts",
             f"  taken over HTTP, durable       {rate:10,.0f} a second",
             f"  plain inserts of the same rows {plain:10,.0f} a second: {plain / rate:.1f} times as many",
             f"  all that follows was made      {line.caught_up - line.taken:10.1f} s after the last one",
             f"  highest memory                 {line.memory:10} MiB (at most 300)",
-            f"  the page's data, all services  {statistics.median(page) * 1000:10.0f} ms in the median (at most 150); {page[-2] * 1000:.0f} ms but for one of {len(page)}",
-            f"  one more fact on the live page {statistics.median(live) * 1000:10.0f} ms in the median, {live[-1] * 1000:.0f} ms at most (at most 1,000)",
+            f"  the page's data, all services  {page:10.0f} ms in the median (at most 150); {rest}",
+            f"  one more fact on the live page {live:10.0f} ms in the median, {slowest:.0f} ms at most (at most 1,000)",
             "",
         ]
     return "\n".join(found)
@@ -268,7 +270,7 @@ def main() -> int:
             print(table(lines[-1:], given.services), flush=True)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "dora.txt").write_text(table(lines, given.services))
-    good = all(l.memory <= 300 and statistics.median(l.page) <= 0.15 and max(l.live) <= 1 for l in lines)
+    good = all(line.memory <= 300 and statistics.median(line.page) <= 0.15 and max(line.live) <= 1 for line in lines)
     return 0 if good else 1
 
 

@@ -37,7 +37,8 @@ def server(*, durable: bool = False) -> Iterator[str]:
             os.chown(home, pwd.getpwnam(user).pw_uid, -1)
         home.chmod(0o700)
         data, log = home / "data", home / "log"
-        quick = ("-c", f"fsync={'on' if durable else 'off'}", "-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}")
+        sync = f"fsync={'on' if durable else 'off'}"
+        quick = ("-c", sync, "-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}")
         run = {"user": user, "cwd": folder, "env": {"PATH": str(bin_), "LC_ALL": "C.UTF-8"}}
         command = [bin_ / "initdb", "-D", data, "-U", "serinus", "-A", "trust", "-N", "-E", "UTF8"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **run)  # type: ignore[call-overload]  # noqa: S603

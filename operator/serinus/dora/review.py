@@ -281,8 +281,8 @@ class Incident:
 
 @dataclass(frozen=True)
 class Freshness:
-    """How current it is. `received`: when the newest fact came, in seconds; `unread`: facts that are not looked at yet; `waiting`:
-    services that are still to be read anew. Both are 0 when all of it is as the facts say.
+    """How current it is. `received`: when the newest fact came, in seconds. `unread` facts are not looked at yet, and `waiting`
+    services are still to be read anew: both are 0 when all of it is as the facts say.
     """
 
     facts: int
