@@ -160,7 +160,7 @@ class Loop:
         again = status.stage != release.status.stage or status.step != release.status.step
         order = writes(decision, world.route.weight)
         for write in order:
-            if write == "Take" and await router.write(desired.weight or 0):
+            if write == "Take" and await router.take(desired.weight or 0):
                 again = True
                 if desired.weight == 0:
                     status.times.zero_written = status.times.zero_written or datetime.now(UTC)

@@ -191,6 +191,11 @@ def unrouted(a: _Attempt) -> None:
     a.status.why = a.obs.route.complaint
 
 
+def occupied(a: _Attempt) -> str:
+    """Where ours is to be, another release is."""
+    return f"waits until the release of {a.obs.route.busy}, in the same rule of the route, is over"
+
+
 def unanswered(a: _Attempt) -> None:
     """A check that gets no answer, or a wrong one, holds the release; told when it begins."""
     known = {entry.metric for entry in a.status.evidence if entry.verdict == "Error"}
@@ -212,7 +217,7 @@ def preparing(a: _Attempt) -> None:
         unrouted(a)
     elif a.obs.route.busy:
         a.status.stage_since = a.now
-        a.status.why = f"waits until the release of {a.obs.route.busy}, in the same rule of the route, is over"
+        a.status.why = occupied(a)
     elif not route.by_pods and canary.ready < wanted:
         a.status.why = canary.problem or f"canary pods ready: {canary.ready} of {wanted}"
         deadline = parse_duration(a.canary.spec.progress_deadline)
@@ -270,6 +275,8 @@ def stepping(a: _Attempt) -> None:
     if not a.arrived():
         if a.obs.route.problem:
             unrouted(a)
+        elif a.obs.route.busy:
+            a.status.why = occupied(a)
         else:
             a.status.why = f"waiting for the router to take {step.weight} %"
     elif fresh:  # what was known before this weight says nothing about it
@@ -450,7 +457,9 @@ def returning(a: _Attempt) -> None:
         a.status.why = f"the Deployment's own pods fail where the canary's do not: {verdict.sentence}"
         a.tell("ReturnFailed", f"{a.status.why}; trying again in {RETURN_RETRY.seconds} s", "Warning")
         return
-    a.status.weight = 0 if a.obs.route.missing else min(a.status.weight, carries(a.obs.canary.ready, a.replicas))
+    a.status.weight = (
+        0 if a.obs.route.missing or a.obs.route.idle else min(a.status.weight, carries(a.obs.canary.ready, a.replicas))
+    )
     counted = verdict is not None and verdict.kind in ("Pass", "Wait") and any(f.total for f in verdict.findings)
     if a.arrived() and (counted or a.since(a.status.step_since) >= RETURN_HOLD):
         a.status.weight, a.status.step_since = way_back(a.status.weight)[0] if a.status.weight else 0, None
@@ -582,7 +591,8 @@ def desired(a: _Attempt) -> Desired:
         )
     if stage == "Preparing":
         idle = a.obs.target.replicas == 0 or by_pods
-        return Desired(weight=0, pods=0 if idle else a.pods(first))
+        # Who waits for another's rule has no place in any other: else each of two could wait for the other.
+        return Desired(weight=None if a.obs.route.busy else 0, pods=0 if idle else a.pods(first))
     if stage == "Promoting":
         # Once more pods are asked for, none is taken away before the traffic is.
         return Desired(

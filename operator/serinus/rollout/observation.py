@@ -56,6 +56,8 @@ class RouteView:
     #: The same, and so it was not before the canary had its share.
     reverted: bool = False
     problem: str = ""
+    #: The Service was given weight 0 everywhere: there is nothing to share, nor to return.
+    idle: bool = False
     #: Another Canary's release is in the same rule; this one begins when that is over.
     busy: str = ""
     #: The share follows the number of ready pods: there is nothing to write.

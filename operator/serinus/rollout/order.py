@@ -29,6 +29,6 @@ def writes(decision: Decision, weight: int) -> tuple[Write, ...]:
         return ("Record", "Objects", "Target", "Restore", "Tell")
     if weight > wanted:
         return ("Take", "Record", "Objects", "Target", "Tell")
-    if decision.status.stage in ("RollingBack", "Keeping") or not decision.desired.give:
+    if decision.status.stage in ("Draining", "RollingBack", "Keeping") or not decision.desired.give:
         return ("Record", "Objects", "Target", "Tell")
     return ("Record", "Objects", "Target", "Give", "Tell")

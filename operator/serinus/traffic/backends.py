@@ -68,7 +68,7 @@ def entries(refs: list[Ref], pair: Pair) -> list[Entry]:
     for ref, behind in pairwise([*refs, {}]):
         if pair.is_canary(ref):
             continue
-        ours = behind if pair.is_canary(behind) and pair.names_service(ref) else None
+        ours = behind if pair.is_canary(behind) and pair.names_service(ref) and _port(ref) == _port(behind) else None
         weight = _weight(ref) + (_weight(ours) if ours else 0)
         found.append(Entry(ref, pair.is_service(ref) or ours is not None, ours, weight))
     strays = _strays(refs, found, pair)
@@ -86,14 +86,20 @@ def _with_strays(found: list[Entry], strays: list[Ref], pair: Pair) -> list[Entr
     if not found:  # only ours was left in the rule: the Service takes its place
         return [Entry(strays[0] | {"name": pair.service}, True, None, sum(map(_weight, strays)))]
     whose = [index for index, entry in enumerate(found) if pair.names_service(entry.ref)]
-    whose.sort(key=lambda index: found[index].ours is not None)
     if not whose and any(entry.weight for entry in found):  # taken out, and the others have the traffic
         return found
-    for number, stray in enumerate(strays):
-        index = whose[min(number, len(whose) - 1)] if whose else 0
+    having = {index for index, entry in enumerate(found) if entry.ours is not None}
+    for stray in strays:
+        index = min(whose, key=lambda each: _distance(found[each].ref, stray, pair, each in having), default=0)
+        having.add(index)
         entry = found[index]
         found[index] = replace(entry, splits=bool(whose), weight=entry.weight + _weight(stray))
     return found
+
+
+def _distance(ref: Ref, stray: Ref, pair: Pair, has: bool) -> tuple[bool, bool, bool]:
+    """The Service at another port is another backend of the user's."""
+    return (_port(ref) != _port(stray), not pair.is_service(ref), has)
 
 
 def names_service(rules: list[Rule], pair: Pair) -> bool:
@@ -109,7 +115,8 @@ def is_idle(rules: list[Rule], pair: Pair) -> bool:
 def shares(rules: list[Rule], pair: Pair) -> list[int | None]:
     """For each entry of the user's Service: the canary's percent beside it; None where the canary is missing.
 
-    One that was given weight 0 is left out: there is nothing to share. An entry of ours that somebody moved elsewhere counts.
+    One that was given weight 0 is left out: there is nothing to share. An entry of ours that somebody moved elsewhere counts,
+    as long as it has traffic.
     """
     found: list[int | None] = []
     for _, refs in _backends(rules):
@@ -118,10 +125,15 @@ def shares(rules: list[Rule], pair: Pair) -> list[int | None]:
             if entry.splits and entry.ours is None:
                 found.append(None)
             elif entry.ours is not None and entry.weight:
-                found.append(_percent(_weight(entry.ours), _weight(entry.ref)))
+                found.append(_percent(entry.weight - _weight(entry.ref), _weight(entry.ref)))
         total = sum(_weight(ref) for ref in refs)
-        found += [_percent(_weight(ref), total - _weight(ref)) for ref in _strays(refs, known, pair)]
+        strays = [ref for ref in _strays(refs, known, pair) if _weight(ref)]
+        found += [_percent(_weight(ref), total - _weight(ref)) for ref in strays]
     return found
+
+
+def _port(ref: Ref) -> Any:
+    return ref.get("port")
 
 
 def _weight(ref: Ref) -> int:
@@ -164,25 +176,32 @@ def user_weights(rules: list[Rule], pair: Pair) -> dict[str, int]:
     }
 
 
-def split(rules: list[Rule], pair: Pair, weight: int) -> list[Rule]:
-    """The rules with the canary at `weight` percent of the user's Service."""
+def split(rules: list[Rule], pair: Pair, weight: int, adding: bool = True) -> list[Rule]:
+    """The rules with the canary at `weight` percent of the user's Service, also where it is not yet if `adding`."""
     changed = deepcopy(rules)
     for number, refs in _backends(changed):
         known = entries(refs, pair)
         if any(entry.splits for entry in known):
             if not _busy(refs, pair):
-                changed[number]["backendRefs"] = list(_split(known, pair, weight))
+                changed[number]["backendRefs"] = list(_split(known, pair, weight, adding))
         elif known:  # his Service was taken out of the rule: there is nobody to share with
             for ref in refs:
                 ref.update({"weight": 0} if pair.is_canary(ref) else {})
             for entry in known:
-                entry.ref.update({"weight": entry.weight} if entry.weight != _weight(entry.ref) else {})
+                entry.ref.update({"weight": min(MOST, entry.weight)} if entry.weight != _weight(entry.ref) else {})
     return changed
 
 
-def _split(known: list[Entry], pair: Pair, weight: int) -> Iterator[Ref]:
+def taken(rules: list[Rule], pair: Pair, most: int) -> list[Rule]:
+    """The rules with the canary at `most` percent where it has more. Nothing is given to it or added anywhere."""
+    lower = split(rules, pair, most, adding=False)
+    more = [max((share or 0 for share in shares([rule], pair)), default=0) > most for rule in rules]
+    return [new if much else old for old, new, much in zip(rules, lower, more, strict=True)]
+
+
+def _split(known: list[Entry], pair: Pair, weight: int, adding: bool) -> Iterator[Ref]:
     for entry, both in zip(known, _hundredfold(known), strict=True):
-        if not entry.splits:
+        if not entry.splits or not (adding or entry.ours or entry.weight > _weight(entry.ref)):
             yield entry.ref | {"weight": both}
             continue
         mine = max(1, round(both * weight / 100)) if both and weight else 0
@@ -207,9 +226,9 @@ def _alone(weight: int) -> int:
 
 def _within(known: list[Entry], weights: list[int]) -> list[int]:
     """A hundred times as much, or the same shares as exactly as Gateway API's highest weight and whole percents allow."""
-    least = min((weight for entry, weight in zip(known, weights, strict=True) if entry.splits and weight), default=1)
-    over = max(1, min(-(-100 * max(weights) // MOST), least))
-    return [min(MOST, max(1, 100 * weight // over)) if weight else 0 for weight in weights]
+    most = min(MOST, 100 * max(weights))  # what the highest of them becomes; the others in proportion, except for whole percents
+    least = [100 if entry.splits else 1 for entry in known]
+    return [max(low, weight * most // max(weights)) if weight else 0 for low, weight in zip(least, weights, strict=True)]
 
 
 def restored(rules: list[Rule], pair: Pair, weights: Mapping[str, int]) -> list[Rule]:

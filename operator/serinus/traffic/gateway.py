@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Set
+from contextlib import suppress
 from typing import Any, Literal
 
 from serinus.api.canary import GatewayAPI
@@ -25,6 +26,7 @@ from serinus.traffic.backends import (
     restored,
     shares,
     split,
+    taken,
     user_weights,
 )
 
@@ -50,7 +52,8 @@ class GatewayRouter:
             return RouteView(uniform=False, settled=False, problem="missing")
         parts = [share for route in self._routes.values() for share in shares(_rules(route), self._pair)]
         problems = [p for (kind, name), route in self._routes.items() if (p := problem(kind, name, route, self._pair))]
-        if not problems and all(is_idle(_rules(route), self._pair) for route in self._routes.values()):
+        idle = not problems and all(is_idle(_rules(route), self._pair) for route in self._routes.values())
+        if idle:
             problems.append(
                 f"Service {self._pair.service} has weight 0 in every rule of its routes: there is no traffic to share"
             )
@@ -63,6 +66,7 @@ class GatewayRouter:
             settled=all(settled(route) for route in self._routes.values()),
             accepted=all(settled(route, {"Accepted"}) for route in self._routes.values()),
             lacking=any(self._lacks(key) for key in self._routes),
+            idle=idle,
             restored=not carrying,
             problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
             busy=next((name for route in self._routes.values() if (name := busy(_rules(route), self._pair))), ""),
@@ -98,14 +102,24 @@ class GatewayRouter:
                 )
         return list(records.values())
 
+    async def take(self, weight: int) -> bool:
+        """Only where the canary has more: what is added or given elsewhere may be refused, and was not asked for."""
+        return await self._write({key: taken(_rules(route), self._pair, weight) for key, route in self._routes.items()})
+
     async def write(self, weight: int) -> bool:
+        """Where the canary is, or is to be."""
+        wanted = {}
+        for key, route in self._routes.items():
+            rules = _rules(route)
+            if has_canary(rules, self._pair) or not self._is_left_alone(key, weight):
+                wanted[key] = split(rules, self._pair, weight)
+        return await self._write(wanted)
+
+    async def _write(self, wanted: dict[tuple[RouteKind, str], list[dict[str, Any]]]) -> bool:
         """All routes at once: no one of them waits for another's answer."""
         patches = {}
-        for key, route in self._routes.items():
-            before = _rules(route)
-            if not has_canary(before, self._pair) and self._is_left_alone(key, weight):
-                continue
-            if patch := operations(before, split(before, self._pair, weight)):
+        for key, rules in wanted.items():
+            if patch := operations(_rules(self._routes[key]), rules):
                 patches[key] = patch
         results = await asyncio.gather(
             *(self._kube.patch(ROUTES[kind], self._namespace, name, patch) for (kind, name), patch in patches.items()),
@@ -122,23 +136,25 @@ class GatewayRouter:
 
     async def restore(self, records: list[RouteRecord]) -> bool:
         """The rules first, then who owns them."""
-        written = False
         known = {(record.kind, record.name): record for record in records}
-        for (kind, name), route in self._routes.items():
-            record = known.get((kind, name))
-            before = _rules(route)
-            after = restored(before, self._pair, record.weights if record else {})
-            if patch := operations(before, after):
-                route = await self._kube.patch(ROUTES[kind], self._namespace, name, patch)
-                written = True
-            if record and (fields := owners(route, record)):
-                version = {"op": "test", "path": "/metadata/resourceVersion", "value": route["metadata"]["resourceVersion"]}
-                give_back = {"op": "replace", "path": "/metadata/managedFields", "value": fields}
-                try:
-                    await self._kube.patch(ROUTES[kind], self._namespace, name, [version, give_back])
-                except Conflict:  # somebody wrote in between: theirs is the last word on who owns what
-                    continue
-        return written
+        results = await asyncio.gather(*(self._restore(key, known.get(key)) for key in self._routes), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return any(results)
+
+    async def _restore(self, key: tuple[RouteKind, str], record: RouteRecord | None) -> bool:
+        (kind, name), route = key, self._routes[key]
+        before = _rules(route)
+        patch = operations(before, restored(before, self._pair, record.weights if record else {}))
+        if patch:
+            route = await self._kube.patch(ROUTES[kind], self._namespace, name, patch)
+        if record and (fields := owners(route, record)):
+            version = {"op": "test", "path": "/metadata/resourceVersion", "value": route["metadata"]["resourceVersion"]}
+            give_back = {"op": "replace", "path": "/metadata/managedFields", "value": fields}
+            with suppress(Conflict):  # somebody wrote in between: theirs is the last word on who owns what
+                await self._kube.patch(ROUTES[kind], self._namespace, name, [version, give_back])
+        return bool(patch)
 
 
 def _rules(route: Object) -> list[dict[str, Any]]:

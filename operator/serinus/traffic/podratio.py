@@ -29,6 +29,10 @@ class PodRatioRouter:
         """No route to remember."""
         return known
 
+    async def take(self, weight: int) -> bool:
+        """The loop scales the canary."""
+        return False
+
     async def write(self, weight: int) -> bool:
         """The loop scales the canary."""
         return False

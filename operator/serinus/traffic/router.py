@@ -21,6 +21,9 @@ class Router(Protocol):
     def capture(self, known: list[RouteRecord]) -> list[RouteRecord]:
         """The routes as they were before our first write; to be stored before `write`."""
 
+    async def take(self, weight: int) -> bool:
+        """Takes what the canary has above `weight` percent, and gives none anywhere. True if anything was written."""
+
     async def write(self, weight: int) -> bool:
         """Gives the canary `weight` percent. True if anything was written. Raises Conflict when somebody else was first."""
 
