@@ -33,6 +33,7 @@ from serinus.dora.service.config import READING, Config
 from serinus.dora.service.figures import Figures
 from serinus.dora.service.page import page
 from serinus.dora.service.reception import Full, Reception
+from serinus.dora.service.site import register
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import connect
@@ -88,7 +89,7 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        engine = connect(config.database)
+        self.engine = engine = connect(config.database)
         self.log, self.keeper = Log(engine), Keeper(engine, config.catalog, ZoneInfo(config.zone))
         self._new = asyncio.Event()
         self._new.set()  # what a process before this one left
@@ -303,6 +304,7 @@ def application(config: Config) -> FastAPI:
     app.get("/review", **reading)(review)
     app.get("/live", **reading)(live)
     app.get("/healthz")(healthy)
+    register(app, may_read)
     for kind, answer in ((Refused, _refused), (Full, _full), (SQLAlchemyError, _broken)):
         app.add_exception_handler(kind, answer)
     return app
