@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from serinus.dora.catalog import Catalog, Service
-from serinus.dora.facts import ArtifactSays, ChangeSays, Fact, IncidentSays, ReleaseSays, Saying
+from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, IncidentSays, ReleaseSays, Saying
 
 NAMES = ("checkout", "search", "pay", "catalog", "accounts", "mail", "prices", "stock", "web", "images", "reports", "gateway")
 TEAMS = ("shop", "platform", "money")
@@ -29,10 +29,10 @@ def fleet(services: int, releases: int, end: datetime, weeks: int = 12, seed: in
     every = timedelta(weeks=weeks) / max(1, releases)
     for number in range(releases):
         start = end - timedelta(weeks=weeks) + every * number + every * random.random()
-        yield from _release(number, number * 7 % services, start, end, random, changes)
+        yield from _release(number, number * 7 % services, services, start, end, random, changes)
 
 
-def _release(number: int, service: int, start: datetime, end: datetime, random: Random, changes: bool) -> Iterator[Fact]:
+def _release(number: int, service: int, services: int, start: datetime, end: datetime, random: Random, changes: bool) -> Iterator[Fact]:
     key, digest = f"r{number}", f"sha256:{number:064x}"
     image = f"registry.example/s{service}:v1.{number}@{digest}"
     commit, repository = f"{number + 1:040x}", f"acme/s{service}"
@@ -58,16 +58,19 @@ def _release(number: int, service: int, start: datetime, end: datetime, random: 
     else:
         says |= {"outcome": "Skipped" if draw > 0.985 else "Promoted", "promoted": promoted}
     yield _fact("serinus", key, start, ReleaseSays(**says))
-    if changes and draw < 0.96:
+    if changes:
         title = random.choice(("Round prices up to the cent", "Retry when the bank is slow", "Show what is in stock", "Tidy the form"))
         url = f"https://git.example/{repository}/pull/{number}"
-        moments = {"opened": opened if draw < 0.95 else None, "first_review": review, "merged": merged}
+        moments = {"opened": opened if draw < 0.97 else None, "first_review": review, "merged": merged}
         change = ChangeSays(repository=repository, number=str(number), title=title, url=url, merge_commit=commit, **moments)
         yield _fact("github", f"{repository}#{number}", merged, change)
         built = start - (start - merged) * random.uniform(0.3, 0.8)
+        # Releases of a service are `services` apart, as 7 is prime to their number: so the commit before is known.
+        parents = (f"{number + 1 - services:040x}",) if number >= services else ()
+        yield _fact("git", commit, merged, CommitSays(repository=repository, parents=parents, committed=merged))
         yield _fact("ci", digest, built, ArtifactSays(repository=repository, commit=commit, built=built))
-    if 0.05 < draw < 0.065:
-        began = promoted + timedelta(minutes=random.randrange(2, 40) if draw < 0.06 else random.randrange(70, 400))
+    if 0.05 < draw < 0.08:
+        began = promoted + timedelta(minutes=random.randrange(2, 40) if draw < 0.065 else random.randrange(70, 400))
         seen = {"began": began, "detected": began + timedelta(minutes=1), "title": "Errors above 2 %", "severity": "critical"}
         over = began + timedelta(minutes=random.lognormvariate(2.5, 0.8))
         incident = IncidentSays(service=name(service), environment="production", resolved=over, **seen)

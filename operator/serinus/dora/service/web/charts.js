@@ -67,7 +67,6 @@ export function line(label, weeks, values, target, show, width = 220) {
     `${label}, twelve weeks: ${said}${target === null ? "" : `; target ${show(target)}`}`,
     rule(left, bottom, right, bottom, "axis"),
     target !== null && rule(left, y(target), right, y(target), "target"),
-    target !== null && text(left, y(target) < top + 9 ? y(target) + 10 : y(target) - 3, `target ${show(target)}`, "target-word"),
     runs.map((run) =>
       run.length > 1
         ? s("polyline", { class: "trend", points: run.map(([a, b]) => `${px(a)},${px(b)}`).join(" ") })
@@ -82,6 +81,8 @@ export function line(label, weeks, values, target, show, width = 220) {
       ),
     ),
     text(left, height - 3, weeks[0].slice(5), "small"),
+    target !== null && rule(width / 2 - 44, height - 6.5, width / 2 - 26, height - 6.5, "target"),
+    target !== null && text(width / 2 - 22, height - 3, `target ${show(target)}`, "small"),
     text(right, height - 3, weeks.at(-1).slice(5), "small", "end"),
   );
 }
@@ -131,14 +132,14 @@ export function days(known, from, target, width) {
     grid,
     bars,
     rule(left, y(target), right, y(target), "target"),
-    text(right, y(target) - 4, `target ${say.often(target)} a day`, "target-word", "end"),
     marks.filter((one) => !one.classList.contains("band")),
   );
 }
 
 /** The key to colours and textures, of those that there are. */
-export function legend(pairs) {
-  return h("ul", { class: "legend" }, pairs.map(([name, word]) => h("li", {}, s("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, s("rect", { class: name, x: 1, y: 1, width: 10, height: 10 })), ` ${word}`)));
+export function legend(pairs, line) {
+  const dashes = h("li", {}, s("svg", { viewBox: "0 0 20 12", width: 20, height: 12, "aria-hidden": "true" }, rule(0, 6, 20, 6, "target")), ` ${line}`);
+  return h("ul", { class: "legend" }, dashes, pairs.map(([name, word]) => h("li", {}, s("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, s("rect", { class: name, x: 1, y: 1, width: 10, height: 10 })), ` ${word}`)));
 }
 
 /** Where the time of changes goes: the stages of their way one after the other, each as long as its share of all the time. */
@@ -196,7 +197,7 @@ export function midnights(start, zone) {
   });
 }
 
-const LANES = 10;
+const LANES = 8;
 
 /** Releases and incidents of a week on a line of time for each service, and between them what is whose. */
 export function timeline(page, now, width) {
@@ -208,7 +209,7 @@ export function timeline(page, now, width) {
   const order = [...weight].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([service]) => service);
   const lanes = order.length > LANES ? [...order.slice(0, LANES - 1), null] : order;
   const lane = (service) => (lanes.includes(service) ? lanes.indexOf(service) : lanes.length - 1);
-  const gutter = width > 700 ? 150 : 92, left = gutter, right = width - 6, high = 34, top = 20;
+  const gutter = width > 700 ? 150 : 92, left = gutter, right = width - 6, high = 30, top = 20;
   const height = top + lanes.length * high + 6;
   const x = (moment) => left + ((right - left) * (Math.min(Math.max(moment, start), end) - start)) / (end - start);
   const letters = Math.floor((gutter - 8) / 6.3);
@@ -219,12 +220,12 @@ export function timeline(page, now, width) {
   ]);
   const names = lanes.map((service, place) => [
     rule(0, top + place * high + high, width, top + place * high + high, "grid"),
-    text(0, top + place * high + 20, service === null ? `${order.length - LANES + 1} others` : cut(service), "name"),
+    text(0, top + place * high + 19, service === null ? `${order.length - LANES + 1} others` : cut(service), "name"),
     service !== null && s("rect", { class: "touch", x: 0, y: top + place * high, width: gutter, height: high }, title(service)),
   ]);
   const where = new Map();
   const dots = releases.map((release) => {
-    const y = top + lane(release.service) * high + 24, from = release.reached ?? release.at;
+    const y = top + lane(release.service) * high + 21, from = release.reached ?? release.at;
     where.set(release.key, [x(release.at), y]);
     const words = [`${release.service} ${release.version}`.trim(), OUTCOMES.find(([name]) => name === release.standing)?.[1] ?? release.standing, say.at(release.at, zone)];
     return s("g", {}, release.promoted !== null && from < release.promoted && rule(x(from), y, x(release.at), y, "exposure"), mark(release.standing, x(release.at), y, release.failed), title(words.join(" · ") + (release.failed ? " · failed" : "")));
@@ -232,7 +233,7 @@ export function timeline(page, now, width) {
   const bars = [], blame = [];
   for (const incident of incidents) {
     if (incident.began === null) continue;
-    const y = top + lane(incident.service) * high + 5, from = x(incident.began), until = x(incident.resolved ?? now);
+    const y = top + lane(incident.service) * high + 4, from = x(incident.began), until = x(incident.resolved ?? now);
     const target = where.get(incident.release);
     if (target) blame.push(s("path", { class: "blame", d: `M${px(from)} ${px(y + 6)}C${px(from)} ${px(y + 14)} ${px(target[0])} ${px(target[1] - 14)} ${px(target[0])} ${px(target[1] - 5)}` }));
     const words = [incident.title || incident.key, incident.severity, `${say.at(incident.began, zone)} – ${incident.resolved === null ? "not over" : say.at(incident.resolved, zone)}`, incident.release ? "of a release" : "no release explains it"];

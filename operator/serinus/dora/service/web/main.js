@@ -36,11 +36,11 @@ function viewOf(search) {
 let printed = false;
 
 function widths() {
-  if (printed) return { whole: 720, wide: 440, half: 345, narrow: 250 };
+  if (printed) return { whole: 1000, wide: 600, half: 490, narrow: 300 };
   const whole = Math.max(280, by("main").clientWidth);
   const gap = 48;
-  if (!matchMedia("(min-width: 1000px)").matches) return { whole, wide: whole, half: whole, narrow: whole };
-  return { whole, wide: (whole - gap) * 0.64, half: (whole - gap) / 2, narrow: (whole - gap) * 0.36 };
+  if (!matchMedia("(min-width: 1000px)").matches) return { whole, wide: whole, half: whole, narrow: Math.min(whole, 460) };
+  return { whole, wide: (whole - gap) * 0.62, half: (whole - gap) / 2, narrow: (whole - gap) * 0.28 };
 }
 
 const into = (id, parts) => patch(by(id), h("div", {}, parts));

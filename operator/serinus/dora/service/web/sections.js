@@ -149,7 +149,7 @@ function deployments(page, width) {
     h("tr", { "data-key": one.day }, h("th", { scope: "row" }, say.weekday(one.day)), number(h("a", { href: events("frequency", one.day, say.plus(one.day, 1)) }, say.count(one.deployments))), names.map(([name]) => number(say.count(one.standings[name] ?? 0)))));
   return section("days", "Deployments a day, by what became of them", `n ${say.many(n, "deployment")} in ${say.many(days.length, "day")}; ${page.week} is shaded`,
     charts.days(days, monday, target, width),
-    charts.legend(names.map(([name, word]) => [`o-${name}`, word])),
+    charts.legend(names.map(([name, word]) => [`o-${name}`, word]), `target ${say.often(target)} deployments a day`),
     asTable("days-table", "Each day as a table", table("Releases of each day", ["day", { text: "deployments", number: true }, ...names.map(([, word]) => ({ text: word, number: true }))], rows, "tall")));
 }
 
@@ -232,9 +232,9 @@ function ledger(page, all) {
       h("td", {}, reclassify(`release/${failure.release}`, `${service} ${version}`)),
     );
   });
-  return section("failures", "Failures", [`${say.count(rows.length)} newest of `, h("a", { href: events("failed", ...four(page)) }, say.many(n, "failure")), ` in four weeks, ${dates(four(page))}; users exposed: mean share`],
+  return section("failures", "Failures", [`${say.count(rows.length)} newest of `, h("a", { href: events("failed", ...four(page)) }, say.many(n, "failure")), ` in four weeks, ${dates(four(page))}; users: the mean share that had it`],
     rows.length
-      ? table("Failures of four weeks", ["service, version", "why", "began", { text: "detected after", number: true }, { text: "recovered in", number: true }, { text: "users exposed", number: true }, "", ""], rows)
+      ? table("Failures of four weeks", ["service, version", "why", "began", { text: "detected after", number: true }, { text: "recovered in", number: true }, { text: "users", number: true }, "", ""], rows)
       : h("p", { class: "nothing" }, review.four.failed.n ? `None of ${say.many(review.four.failed.n, "release")} failed in these four weeks.` : "No release reached a user in these four weeks."),
     failures.length > FEW.failures ? h("p", { class: "way" }, h("button", { type: "button", "data-do": "all-failures", "aria-expanded": String(all) }, all ? "Show fewer" : `Show all ${failures.length}`)) : "");
 }
@@ -308,7 +308,7 @@ export function main(state, widths) {
     h("div", { class: "pair wide-left" }, deployments(page, widths.wide), contract(page)),
     h("div", { class: "pair" }, lead(page, widths.half), slowest(page)),
     timeline(page, state.now(), widths.whole),
-    h("div", { class: "pair wide-left" }, ledger(page, ui.failures), recoveries(page, widths.narrow)),
+    h("div", { class: "pair wider-left" }, ledger(page, ui.failures), recoveries(page, widths.narrow)),
     services(page, { filter: ui.filter, all: ui.services, view }),
   ];
 }
