@@ -147,17 +147,18 @@ export function waterfall(spreads, lead, width) {
   const all = STAGES.reduce((sum, [name]) => sum + (spreads[name]?.total ?? 0), 0);
   const rows = STAGES.map(([name, word]) => ({ name, word, ...(spreads[name] ?? { n: 0, median: null, total: null }) }));
   const high = 34, left = 2, right = width - 2, height = rows.length * high + 4;
+  const narrow = width < 420;
   let before = 0;
   const parts = rows.map((row, place) => {
     const share = all ? (row.total ?? 0) / all : 0;
     const x = left + (right - left) * before, wide = (right - left) * share, y = place * high;
     before += share;
     return [
-      text(left, y + 11, row.word, "name"),
-      text(right, y + 11, row.n ? `median ${say.span(row.median)} · n ${say.count(row.n)} · ${say.percent(share, 0)}` : "not known of any change", "small", "end"),
       s("rect", { class: "track", x: left, y: y + 16, width: px(right - left), height: 11 }),
       wide > 0 && s("rect", { class: `s-${row.name}`, x: px(x), y: y + 16, width: px(Math.max(1.5, wide)), height: 11 }, title(`${row.word}: ${say.percent(share, 0)} of all the time`)),
       before < 0.9999 && place + 1 < rows.length && share > 0 && rule(left + (right - left) * before, y + 16, left + (right - left) * before, y + high + 16, "thread"),
+      text(left, y + 11, narrow ? row.word.replace("waiting for a ", "wait: ") : row.word, "name"),
+      text(right, y + 11, row.n ? `${narrow ? "" : "median "}${say.span(row.median)} · n ${say.count(row.n)} · ${say.percent(share, 0)}` : "not known of any change", "small over", "end"),
     ];
   });
   const said = rows.map((row) => `${row.word} ${row.n ? `median ${say.span(row.median)}, n ${row.n}, ${say.percent(all ? (row.total ?? 0) / all : 0, 0)} of all the time` : "not known"}`);
@@ -212,7 +213,7 @@ export function timeline(page, now, width) {
   const gutter = width > 700 ? 150 : 92, left = gutter, right = width - 6, high = 30, top = 20;
   const height = top + lanes.length * high + 6;
   const x = (moment) => left + ((right - left) * (Math.min(Math.max(moment, start), end) - start)) / (end - start);
-  const letters = Math.floor((gutter - 8) / 6.3);
+  const letters = Math.floor((gutter - 8) / 7.2);
   const cut = (name) => (name.length > letters ? `…${name.slice(1 - letters)}` : name);
   const ground = midnights(start, zone).map((moment, place) => [
     rule(x(moment), top - 4, x(moment), height - 6, "grid"),

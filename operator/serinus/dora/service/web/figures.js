@@ -25,6 +25,7 @@ export const FIGURES = {
     n: (week) => week.deployments,
     show: say.often,
     goal: (target) => `at least ${say.often(target)} a day`,
+    sign: "≥",
     beside: (week) => [
       [`n ${say.many(week.deployments, "deployment")} in ${say.many(week.days, "day")}`, "n"],
       [`on ${week.deployment_days} of ${say.many(week.days, "day")}`, "spread"],
@@ -39,6 +40,7 @@ export const FIGURES = {
     n: (week) => week.lead.n,
     show: say.span,
     goal: (target) => `at most ${say.span(target)}`,
+    sign: "≤",
     beside: (week) => spread(week.lead, "change"),
     formula: "Of each change, from when it was opened to when the release that carries it reached 100 %: the true median. Changes that nobody dated are counted apart.",
     events: (found) => [
@@ -54,6 +56,7 @@ export const FIGURES = {
     n: (week) => week.failed.n,
     share: (week) => week.failed,
     show: say.percent,
+    sign: "≤",
     goal: (target) => `at most ${say.percent(target)}`,
     beside: (week) => rate(week.failed, "release"),
     formula: "Failed releases divided by all that reached their first user. Failed: rolled back or aborted after that, superseded when it had done harm, an incident is its, or a person said so. Once, however many incidents there were. The interval is Wilson’s.",
@@ -69,6 +72,7 @@ export const FIGURES = {
     n: (week) => week.recovery.n,
     show: say.span,
     goal: (target) => `at most ${say.span(target)}`,
+    sign: "≤",
     beside: (week) => [
       ...spread(week.recovery, "failure"),
       [`caught ${say.span(week.caught.median)} (n ${say.count(week.caught.n)}) · escaped ${say.span(week.escaped.median)} (n ${say.count(week.escaped.n)})`, "apart"],

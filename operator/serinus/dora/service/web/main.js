@@ -36,11 +36,11 @@ function viewOf(search) {
 let printed = false;
 
 function widths() {
-  if (printed) return { whole: 1000, wide: 600, half: 490, narrow: 300 };
+  if (printed) return { whole: 1000, wide: 600, half: 490, narrow: 300, card: 190 };
   const whole = Math.max(280, by("main").clientWidth);
   const gap = 48;
-  if (!matchMedia("(min-width: 1000px)").matches) return { whole, wide: whole, half: whole, narrow: Math.min(whole, 460) };
-  return { whole, wide: (whole - gap) * 0.62, half: (whole - gap) / 2, narrow: (whole - gap) * 0.28 };
+  if (!matchMedia("(min-width: 1000px)").matches) return { whole, wide: whole, half: whole, narrow: Math.min(whole, 460), card: whole < 500 ? whole : 220 };
+  return { whole, wide: (whole - gap) * 0.62, half: (whole - gap) / 2, narrow: (whole - gap) * 0.28, card: 220 };
 }
 
 const into = (id, parts) => patch(by(id), h("div", {}, parts));

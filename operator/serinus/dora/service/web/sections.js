@@ -22,6 +22,9 @@ function verdict(met, more = "") {
   return h("span", { class: `verdict v-${met}` }, h("span", { "aria-hidden": "true" }, `${glyph} `), word, more);
 }
 
+/** Written alike, and yet worse: it says so. */
+const just = (figure, clause) => (clause.met === false && figure.show(clause.value) === figure.show(clause.target) ? ", by little" : "");
+
 /** A table that scrolls by itself where it is too wide, and can be scrolled by keys. */
 function table(label, heads, rows, name = "") {
   return h(
@@ -99,7 +102,7 @@ function change(figure, now, before, what) {
   return h("li", {}, `${what}: `, h("span", { class: "by" }, shown ? "the same" : `${by > 0 ? "+" : "−"}${text}`), `${word} (was ${figure.show(was)}, n ${say.count(figure.n(before))})`);
 }
 
-function card(page, name) {
+function card(page, name, width) {
   const figure = FIGURES[name], { review } = page, now = review.week;
   const clause = review.contract.find((one) => one.figure === name);
   const target = clause?.target ?? null;
@@ -110,8 +113,8 @@ function card(page, name) {
     h("h3", { id: `card-${name}-title` }, figure.name),
     h("p", { class: "value" }, h("span", { class: "figure", "data-value": name }, figure.show(figure.of(now))), figure.of(now) !== null && figure.unit ? h("span", { class: "unit" }, ` ${figure.unit}`) : ""),
     h("ul", { class: "beside" }, figure.beside(now).map(([words, of]) => h("li", { "data-of": of }, words))),
-    h("p", { class: "goal" }, h("span", { class: "goal-name" }, "target "), figure.goal(target), clause && h("span", { class: "judged" }, verdict(clause.met), ` over 4 weeks: ${figure.show(clause.value)}, n ${say.count(clause.n)}`)),
-    charts.line(figure.name, review.lines.map((one) => one.week), line, target, figure.show),
+    h("p", { class: "goal" }, h("span", { class: "goal-name" }, "target "), figure.goal(target), clause && h("span", { class: "judged" }, verdict(clause.met, just(figure, clause)), ` over 4 weeks: ${figure.show(clause.value)}, n ${say.count(clause.n)}`)),
+    charts.line(figure.name, review.lines.map((one) => one.week), line, target, figure.show, width),
     h("ul", { class: "changes" }, change(figure, now, review.lines.at(-2).figures, "to last week"), change(figure, review.four, review.before, "4 weeks to the 4 before")),
     h("p", { class: "way" }, h("a", { href: events(name, ...week(page)) }, "Formula and events", h("span", { class: "unseen" }, ` of ${figure.name}`))),
   );
@@ -126,15 +129,15 @@ function contract(page) {
       "tr",
       { "data-key": clause.figure },
       h("th", { scope: "row" }, figure.name),
+      h("td", {}, verdict(clause.met, just(figure, clause))),
       number(figure.show(clause.value)),
-      h("td", {}, figure.goal(clause.target)),
+      number(h("span", { class: "unseen" }, figure.goal(clause.target)), h("span", { "aria-hidden": "true" }, `${figure.sign} ${figure.show(clause.target)}`)),
       number(h("a", { href: events(clause.figure, ...four(page)) }, say.count(clause.n), h("span", { class: "unseen" }, ` events of ${figure.name}`))),
       number(say.times(clause.gap)),
-      h("td", {}, verdict(clause.met)),
     );
   });
   return section("contract", "The contract", `four weeks, ${dates(four(page))}`,
-    table("The contract over four weeks", ["", { text: "value", number: true }, "target", { text: "n", number: true }, { text: "gap", number: true }, "verdict"], rows),
+    table("The contract over four weeks", ["figure", "verdict", { text: "value", number: true }, { text: "target", number: true }, { text: "n", number: true }, { text: "gap", number: true }], rows),
     h("p", { class: "note" }, "Gap: how many times worse than the target; 1 is met. A failure rate is missed only where the lower end of its interval is above the target: one failure of fifty is 2 %, and 0.4 to 10 %."));
 }
 
@@ -206,8 +209,8 @@ function timeline(page, now, width) {
   return section("time", "Releases and incidents", [`${say.many(releases.length, "release")}${page.more ? ", the newest of more" : ""}, ${say.many(incidents.length, "incident")}; ${dates(week(page))}; `, h("a", { href: events("failed", ...week(page)) }, "events")],
     charts.timeline(page, now, width),
     h("ul", { class: "legend" }, known, incidents.length ? h("li", {}, s("svg", { viewBox: "0 0 18 12", width: 18, height: 12, "aria-hidden": "true" }, s("rect", { class: "incident", x: 1, y: 3, width: 16, height: 6 })), " incident of a release") : "", incidents.some((one) => !one.release) ? h("li", {}, s("svg", { viewBox: "0 0 18 12", width: 18, height: 12, "aria-hidden": "true" }, s("rect", { class: "incident loose", x: 1, y: 3, width: 16, height: 6 })), " that no release explains") : ""),
-    incidents.length ? asTable("incidents-table", `${say.many(incidents.length, "incident")} as a table`, table("Incidents of the week", ["incident", "service", "began", { text: "lasted", number: true }, "of release", ""], told, "tall")) : "",
-    releases.length ? asTable("releases-table", `${say.many(releases.length, "release")} as a table`, table("Releases of the week", ["service", "version", "outcome", "first user", "100 %", ""], listed, "tall")) : "");
+    incidents.length ? asTable("incidents-table", `${say.many(incidents.length, "incident")} as a table`, table("Incidents of the week", ["incident", "service", "began", { text: "lasted", number: true }, "of release", h("span", { class: "unseen" }, "a person’s word")], told, "tall")) : "",
+    releases.length ? asTable("releases-table", `${say.many(releases.length, "release")} as a table`, table("Releases of the week", ["service", "version", "outcome", "first user", "100 %", h("span", { class: "unseen" }, "a person’s word")], listed, "tall")) : "");
 }
 
 const reclassify = (about, name) => h("button", { type: "button", class: "small", "data-do": "mark", "data-about": about, "data-name": name }, "Reclassify", h("span", { class: "unseen" }, ` ${name}`));
@@ -234,7 +237,7 @@ function ledger(page, all) {
   });
   return section("failures", "Failures", [`${say.count(rows.length)} newest of `, h("a", { href: events("failed", ...four(page)) }, say.many(n, "failure")), ` in four weeks, ${dates(four(page))}; users: the mean share that had it`],
     rows.length
-      ? table("Failures of four weeks", ["service, version", "why", "began", { text: "detected after", number: true }, { text: "recovered in", number: true }, { text: "users", number: true }, "", ""], rows)
+      ? table("Failures of four weeks", ["service, version", "why", "began", { text: "detected after", number: true }, { text: "recovered in", number: true }, { text: "users", number: true }, "when", h("span", { class: "unseen" }, "a person’s word")], rows)
       : h("p", { class: "nothing" }, review.four.failed.n ? `None of ${say.many(review.four.failed.n, "release")} failed in these four weeks.` : "No release reached a user in these four weeks."),
     failures.length > FEW.failures ? h("p", { class: "way" }, h("button", { type: "button", "data-do": "all-failures", "aria-expanded": String(all) }, all ? "Show fewer" : `Show all ${failures.length}`)) : "");
 }
@@ -304,7 +307,7 @@ export function main(state, widths) {
     charts.textures(),
     h("p", { id: "sentence" }, page.review.sentence),
     empty && nothing(page, view),
-    h("section", { id: "five", "aria-labelledby": "five-title" }, h("h2", { id: "five-title", class: "unseen" }, `Five figures of ${page.week}`), h("div", { class: "cards" }, Object.keys(FIGURES).map((name) => card(page, name)))),
+    h("section", { id: "five", "aria-labelledby": "five-title" }, h("h2", { id: "five-title", class: "unseen" }, `Five figures of ${page.week}`), h("div", { class: "cards" }, Object.keys(FIGURES).map((name) => card(page, name, widths.card)))),
     h("div", { class: "pair wide-left" }, deployments(page, widths.wide), contract(page)),
     h("div", { class: "pair" }, lead(page, widths.half), slowest(page)),
     timeline(page, state.now(), widths.whole),

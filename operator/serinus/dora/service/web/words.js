@@ -43,7 +43,7 @@ export function often(value) {
 /** Seconds as they are, with thousands. */
 export const exact = (seconds) => (seconds === null || seconds === undefined ? NONE : `${count(seconds)} s`);
 
-export const times = (gap) => (gap === null || gap === undefined ? NONE : `${gap >= 10 ? count(gap) : gap.toFixed(1)}×`);
+export const times = (gap) => (gap === null || gap === undefined ? NONE : `${gap >= 10 ? count(gap) : gap.toFixed(2)}×`);
 
 // ---- days and weeks: plain dates, no zone ----
 
