@@ -45,6 +45,7 @@ class Browser:
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
+        self._complaints: list[str] = []
 
     def cdp(self, method: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(method, parameters)
@@ -54,6 +55,11 @@ class Browser:
 
     def open(self, address: str) -> None:
         self.driver.get(address)
+
+    def leave(self) -> None:
+        """Before what it shows ends."""
+        self._complaints = self.complaints()
+        self.open("about:blank")
 
     def size(self, width: int, height: int) -> None:
         self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
@@ -88,7 +94,9 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the console has had to complain of since it was asked last: errors of scripts, of the policy, of requests."""
-        return [f"{entry['level']} {entry['message']}" for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]  # type: ignore[no-untyped-call]
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        before, self._complaints = self._complaints, []
+        return before + [f"{entry['level']} {entry['message']}" for entry in entries if entry["level"] in ("WARNING", "SEVERE")]
 
 
 @contextmanager

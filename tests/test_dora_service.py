@@ -32,12 +32,12 @@ COMMAND = [sys.executable, "-c", "from serinus.cli import app; app()", "dora", "
 
 @contextmanager
 def serving(
-    url: str, folder: Path, secrets: Mapping[str, str] = SECRETS, **settings: str
+    url: str, folder: Path, secrets: Mapping[str, str] = SECRETS, port: int = 0, **settings: Any
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its address and its process, from when it answers."""
     file = folder / "dora.yaml"
     file.write_text(json.dumps({"database": url, **settings}))
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server(("127.0.0.1", port)) as free:
         port = free.getsockname()[1]
     environment = {"PATH": os.environ["PATH"], **secrets}
     command = [*COMMAND, "--config", file, "--port", str(port), "--log-level", "warning"]

@@ -30,6 +30,10 @@ def needs() -> None:
         raise typer.Exit(1)
 
 
+#: Seconds that open requests have to end when it is told to: a page that is open somewhere listens for ever.
+LEAVING = 2
+
+
 @app.command()
 def serve(
     config: Settings = None,
@@ -45,7 +49,15 @@ def serve(
 
     settings = _settings(config)
     logs.setup(log_level)
-    uvicorn.run(application(settings), host=host, port=port, log_config=None, access_log=False, server_header=False)
+    uvicorn.run(
+        application(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=LEAVING,
+    )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from random import Random
@@ -19,6 +20,11 @@ def name(number: int) -> str:
     return f"{TEAMS[number % len(TEAMS)]}/{word}" + (f"-{turn + 1}" if turn else "")
 
 
+def hashed(number: int) -> str:
+    """A commit. Short hashes differ, as they do."""
+    return hashlib.sha1(str(number).encode(), usedforsecurity=False).hexdigest()
+
+
 def catalog(services: int) -> Catalog:
     return Catalog({name(n): Service(name(n).partition("/")[0], f"acme/s{n}") for n in range(services)}, frozenset({"production"}))
 
@@ -33,9 +39,9 @@ def fleet(services: int, releases: int, end: datetime, weeks: int = 12, seed: in
 
 
 def _release(number: int, service: int, services: int, start: datetime, end: datetime, random: Random, changes: bool) -> Iterator[Fact]:
-    key, digest = f"r{number}", f"sha256:{number:064x}"
+    key, digest = f"r{number}", f"sha256:{hashlib.sha256(str(number).encode()).hexdigest()}"
     image = f"registry.example/s{service}:v1.{number}@{digest}"
-    commit, repository = f"{number + 1:040x}", f"acme/s{service}"
+    commit, repository = hashed(number), f"acme/s{service}"
     merged = start - timedelta(minutes=random.lognormvariate(3, 0.6))
     opened = merged - timedelta(minutes=random.lognormvariate(4.6, 0.9))
     review = opened + (merged - opened) * random.uniform(0.2, 0.9)
@@ -66,7 +72,7 @@ def _release(number: int, service: int, services: int, start: datetime, end: dat
         yield _fact("github", f"{repository}#{number}", merged, change)
         built = start - (start - merged) * random.uniform(0.3, 0.8)
         # Releases of a service are `services` apart, as 7 is prime to their number: so the commit before is known.
-        parents = (f"{number + 1 - services:040x}",) if number >= services else ()
+        parents = (hashed(number - services),) if number >= services else ()
         yield _fact("git", commit, merged, CommitSays(repository=repository, parents=parents, committed=merged))
         yield _fact("ci", digest, built, ArtifactSays(repository=repository, commit=commit, built=built))
     if 0.05 < draw < 0.08:

@@ -284,7 +284,7 @@ export function histogram(buckets, target, width) {
     rows,
     bound > 0 && rule(x, 12, x, height - 22, "target"),
     bound > 0 && text(x + 4, 11, `target ${say.span(target)}`, "target-word"),
-    names.map((name, place) => text(left + slot * (place + 1), height - 8, place + 1 < names.length ? name : "", "small", "middle")),
+    names.slice(0, -1).map((name, place) => text(left + slot * (place + 1), height - 8, name, "small", "middle")),
     text(left, height - 8, "0", "small", "middle"),
   );
 }

@@ -377,17 +377,16 @@ new ResizeObserver(() => {
   drawn = by("main").clientWidth;
   requestAnimationFrame(show);
 }).observe(by("main"));
+let closed = [];
 addEventListener("beforeprint", () => {
   printed = true;
-  for (const details of document.querySelectorAll("details[open]")) {
-    details.open = false;
-    details.dataset.reopen = "";
-  }
+  closed = [...document.querySelectorAll("details[open]")];
+  for (const details of closed) details.open = false;
   show();
 });
 addEventListener("afterprint", () => {
   printed = false;
-  for (const details of document.querySelectorAll("details[data-reopen]")) details.open = true;
+  for (const details of closed) details.open = true;
   show();
 });
 addEventListener("hashchange", opened);
