@@ -68,7 +68,9 @@ def filled(folder: Path, services: int, facts: list[Fact]) -> tuple[str, Catalog
 
 
 @contextmanager
-def site(browser: Browser, folder: Path, services: int = 1, facts: list[Fact] | None = None, secrets: Mapping[str, str] = OPEN) -> Iterator[str]:
+def site(
+    browser: Browser, folder: Path, services: int = 1, facts: list[Fact] | None = None, secrets: Mapping[str, str] = OPEN
+) -> Iterator[str]:
     url, catalog = filled(folder, services, facts or [])
     known = TypeAdapter(Catalog).dump_python(catalog, mode="json")
     with serving(url, folder, secrets, catalog=known) as (address, _):
@@ -116,7 +118,9 @@ def seconds(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    return "–" if value is None else f"{re.sub(r'[.]0$', '', str(Decimal(100 * value).quantize(Decimal('0.1'), ROUND_HALF_UP)))} %"
+    return (
+        "–" if value is None else f"{re.sub(r'[.]0$', '', str(Decimal(100 * value).quantize(Decimal('0.1'), ROUND_HALF_UP)))} %"
+    )
 
 
 def several(n: int, word: str) -> str:
@@ -137,7 +141,11 @@ def expected(week: Mapping[str, Any]) -> dict[str, list[str]]:
     }
     apart = [f"{name} {seconds(week[name]['median'])} (n {week[name]['n']:,})" for name in ("caught", "escaped")]
     rates = {
-        name: [percent(week[name]["ratio"]), f"{week[name]['count']:,} of {several(week[name]['n'], 'release')}", interval(week[name])]
+        name: [
+            percent(week[name]["ratio"]),
+            f"{week[name]['count']:,} of {several(week[name]['n'], 'release')}",
+            interval(week[name]),
+        ]
         for name in ("failed", "rework")
     }
     days = several(week["days"], "day")
@@ -187,7 +195,9 @@ def test_of_nothing_it_says_what_to_do_next(browser: Browser, tmp_path: Path) ->
         assert "Nothing has been told yet" in browser.text("#main")
         assert "/ingest/cdevents" in browser.text("#main .notice")
         assert browser.text("#age") == "no fact yet"
-        lines = browser.run("return [...document.querySelectorAll('.card')].map((one) => one.querySelectorAll('.trend, .alone').length)")
+        lines = browser.run(
+            "return [...document.querySelectorAll('.card')].map((one) => one.querySelectorAll('.trend, .alone').length)"
+        )
         assert lines[1:] == [0, 0, 0, 0], "of nothing there is no line, and none at 0"
 
 
@@ -215,7 +225,9 @@ def many(browser: Browser, folder: Path, services: int, releases: int) -> float:
         assert "mail-3" in browser.text("#services tbody")
         filter_.send_keys(BACK * len("mail-3"))
         browser.one("[data-do=all-services]").click()
-        shown = browser.until(lambda: len(browser.all("#services tbody tr")) > 12 and len(browser.all("#services tbody tr")), "all")
+        shown = browser.until(
+            lambda: len(browser.all("#services tbody tr")) > 12 and len(browser.all("#services tbody tr")), "all"
+        )
         assert shown == services
         browser.open(f"{address}/#events/frequency/{found['review']['lines'][-2]['monday']}/{found['today']}")
         browser.until(lambda: len(browser.all("#events li")) == 200, "keys are listed, and not all", 4 * PATIENCE)
@@ -369,9 +381,14 @@ def test_all_of_it_by_keys(browser: Browser, tmp_path: Path) -> None:
         until_focused(browser, "#card-failed .way a")
         browser.keys(ENTER)
         browser.says("#events-body", "Failed releases")
-        failed = ask("GET", f"{address}/figures?start={found['review']['lines'][-2]['monday']}&end={found['review']['lines'][-1]['monday']}")
+        failed = ask(
+            "GET",
+            f"{address}/figures?start={found['review']['lines'][-2]['monday']}&end={found['review']['lines'][-1]['monday']}",
+        )
         keys = failed[1]["failure_rate"]["rate"]["keys"]
-        first = browser.run("return [...document.querySelector('#events-body ol').querySelectorAll('.key')].map((one) => one.textContent)")
+        first = browser.run(
+            "return [...document.querySelector('#events-body ol').querySelectorAll('.key')].map((one) => one.textContent)"
+        )
         assert sorted(first) == sorted(keys)
         browser.keys(ESCAPE)
         browser.until(lambda: "#events" not in browser.driver.current_url, "it does not close")
@@ -478,16 +495,20 @@ const rgba = (colour) => {
 const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
   .reduce((sum, c, n) => sum + c * [0.2126, 0.7152, 0.0722][n], 0);
 const ground = (one) => {
-  for (let at = one; at; at = at.parentElement) { const c = rgba(getComputedStyle(at).backgroundColor); if (c[3] > 0.99) return c; }
+  for (let at = one; at; at = at.parentElement) {
+    const c = rgba(getComputedStyle(at).backgroundColor);
+    if (c[3] > 0.99) return c;
+  }
   return rgba('white');
 };
 const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
 while (walk.nextNode()) {
   const one = walk.currentNode.parentElement;
-  if (!walk.currentNode.nodeValue.trim() || !one.checkVisibility() || one.closest('title, option, .off, [aria-hidden=true]')) continue;
+  if (!walk.currentNode.nodeValue.trim() || !one.checkVisibility()) continue;
+  if (one.closest('title, option, .off, [aria-hidden=true]')) continue;
   const style = getComputedStyle(one), ink = rgba(one.closest('svg') ? style.fill : style.color);
   const [a, b] = [light(ink), light(ground(one))].sort((x, y) => y - x);
-  found.push([(a + 0.05) / (b + 0.05), one.tagName + '.' + one.getAttribute('class') + ' ' + walk.currentNode.nodeValue.slice(0, 40)]);
+  found.push([(a + 0.05) / (b + 0.05), one.outerHTML.slice(0, 60) + ' ' + walk.currentNode.nodeValue.slice(0, 40)]);
 }
 return found.sort((x, y) => x[0] - y[0]);
 """
@@ -514,15 +535,31 @@ def test_what_others_wrote_is_only_ever_text(browser: Browser, tmp_path: Path) -
     facts = []
     for number, word in enumerate(EVIL):
         moments = {"requested": now, "exposed": now, "promoted": now + timedelta(minutes=5)}
-        says = {"service": word, "environment": word, "artifact": f"{word}:{word}", "commit": fleet.hashed(number), "repository": "a/b"}
+        says = {
+            "service": word,
+            "environment": word,
+            "artifact": f"{word}:{word}",
+            "commit": fleet.hashed(number),
+            "repository": "a/b",
+        }
         facts.append(fleet._fact("x", f"r{word}", now, fleet.ReleaseSays(**says, **moments)))
         change = fleet.ChangeSays(
-            repository="a/b", title=word, url="javascript:window.__pwned=1", merge_commit=says["commit"], opened=now - timedelta(hours=1)
+            repository="a/b",
+            title=word,
+            url="javascript:window.__pwned=1",
+            merge_commit=says["commit"],
+            opened=now - timedelta(hours=1),
         )
         facts.append(fleet._fact("x", f"c{word}", now, change))
         began = now + timedelta(minutes=6)
         incident = fleet.IncidentSays(
-            service=word, environment=word, title=word, url="javascript:window.__pwned=1", severity=word, began=began, detected=began
+            service=word,
+            environment=word,
+            title=word,
+            url="javascript:window.__pwned=1",
+            severity=word,
+            began=began,
+            detected=began,
         )
         facts.append(fleet._fact("x", f"i{word}", now, incident))
     url, _ = filled(tmp_path, 0, facts)
@@ -574,7 +611,9 @@ def test_only_its_own_files_are_let_in(a_team: str) -> None:
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'")
         assert "unsafe" not in policy
         assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\bstyle=|https?://(?!www\.w3\.org)", text)
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\bstyle=|https?://(?!www\.w3\.org)", text
+        )
 
 
 def test_no_script_makes_elements_of_text() -> None:
@@ -602,14 +641,17 @@ for (const one of document.querySelectorAll('body > :not(dialog) :is(h1,h2,h3,h4
   before = level;
 }
 for (const name of ['header', 'main', 'footer', 'nav']) if (!document.querySelector(name)) wrong.push(`no ${name}`);
-for (const one of document.querySelectorAll('input, select, textarea')) if (!one.labels?.length) wrong.push(`no label: ${one.id}`);
+for (const one of document.querySelectorAll('input, select, textarea')) {
+  if (!one.labels?.length) wrong.push(`no label: ${one.id}`);
+}
 for (const one of document.querySelectorAll('a, button, summary')) {
   if (!named(one)) wrong.push(`no name: ${one.outerHTML.slice(0, 80)}`);
   if (one.tagName === 'A' && !one.hasAttribute('href')) wrong.push(`leads nowhere: ${one.textContent}`);
 }
 for (const one of document.querySelectorAll('img')) if (!one.hasAttribute('alt')) wrong.push('an image without alt');
 for (const one of document.querySelectorAll('svg')) {
-  if (one.getAttribute('aria-hidden') !== 'true' && !(one.getAttribute('role') === 'img' && one.getAttribute('aria-label'))) wrong.push('a picture without words');
+  const worded = one.getAttribute('role') === 'img' && one.getAttribute('aria-label');
+  if (one.getAttribute('aria-hidden') !== 'true' && !worded) wrong.push('a picture without words');
 }
 for (const one of document.querySelectorAll('table')) {
   for (const head of one.querySelectorAll('th')) if (!head.scope) wrong.push('a header without scope');

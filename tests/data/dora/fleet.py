@@ -26,7 +26,9 @@ def hashed(number: int) -> str:
 
 
 def catalog(services: int) -> Catalog:
-    return Catalog({name(n): Service(name(n).partition("/")[0], f"acme/s{n}") for n in range(services)}, frozenset({"production"}))
+    return Catalog(
+        {name(n): Service(name(n).partition("/")[0], f"acme/s{n}") for n in range(services)}, frozenset({"production"})
+    )
 
 
 def fleet(services: int, releases: int, end: datetime, weeks: int = 12, seed: int = 1, changes: bool = True) -> Iterator[Fact]:
@@ -38,7 +40,9 @@ def fleet(services: int, releases: int, end: datetime, weeks: int = 12, seed: in
         yield from _release(number, number * 7 % services, services, start, end, random, changes)
 
 
-def _release(number: int, service: int, services: int, start: datetime, end: datetime, random: Random, changes: bool) -> Iterator[Fact]:
+def _release(
+    number: int, service: int, services: int, start: datetime, end: datetime, random: Random, changes: bool
+) -> Iterator[Fact]:
     key, digest = f"r{number}", f"sha256:{hashlib.sha256(str(number).encode()).hexdigest()}"
     image = f"registry.example/s{service}:v1.{number}@{digest}"
     commit, repository = hashed(number), f"acme/s{service}"
@@ -65,7 +69,9 @@ def _release(number: int, service: int, services: int, start: datetime, end: dat
         says |= {"outcome": "Skipped" if draw > 0.985 else "Promoted", "promoted": promoted}
     yield _fact("serinus", key, start, ReleaseSays(**says))
     if changes:
-        title = random.choice(("Round prices up to the cent", "Retry when the bank is slow", "Show what is in stock", "Tidy the form"))
+        title = random.choice(
+            ("Round prices up to the cent", "Retry when the bank is slow", "Show what is in stock", "Tidy the form")
+        )
         url = f"https://git.example/{repository}/pull/{number}"
         moments = {"opened": opened if draw < 0.97 else None, "first_review": review, "merged": merged}
         change = ChangeSays(repository=repository, number=str(number), title=title, url=url, merge_commit=commit, **moments)
