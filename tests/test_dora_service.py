@@ -188,6 +188,21 @@ def test_figures_follow_what_comes_in_within_a_second(url: str, tmp_path: Path) 
         assert ask("GET", f"{address}/figures?start=2026-02-01&end=2026-01-01")[0] == 422
 
 
+def test_a_page_that_listens_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    async def ended(address: str, process: subprocess.Popen[bytes]) -> float:
+        headers = {"Authorization": f"Bearer {READING}"}
+        async with aiohttp.ClientSession() as session, session.get(f"{address}/live", headers=headers) as stream:
+            assert await stream.content.readline() == b": listening\n"
+            began = time.monotonic()
+            process.terminate()
+            await stream.content.read()
+            return time.monotonic() - began
+
+    with serving(f"sqlite:///{tmp_path}/dora.db", tmp_path) as (address, process):
+        assert asyncio.run(ended(address, process)) < 4, "and not only because time is up"
+        assert process.wait(30) in (0, -signal.SIGTERM)
+
+
 def test_a_person_reclassifies_and_it_is_kept_who_and_why(tmp_path: Path) -> None:
     moment = "2026-10-05T09:00:00Z"
     says = {"key": "r1", "service": "shop/web", "environment": "shop", "exposed": moment, "outcome": "RolledBack"}

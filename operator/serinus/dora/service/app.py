@@ -94,7 +94,13 @@ class Service:
         self._new = asyncio.Event()
         self._new.set()  # what a process before this one left
         self.reception = Reception(self.log, self._new.set)
-        self.listeners: set[asyncio.Queue[frozenset[str]]] = set()
+        #: None: it ends.
+        self.listeners: set[asyncio.Queue[frozenset[str] | None]] = set()
+
+    def leave(self) -> None:
+        """Ends the streams: whoever waits for open requests to end would wait for ever."""
+        for listener in self.listeners:
+            listener.put_nowait(None)
 
     async def keep(self) -> None:
         """Keeps up with what comes in, and tells whoever listens of which services it was. Until it is cancelled."""
@@ -246,7 +252,7 @@ async def live(request: Request) -> StreamingResponse:
 
 
 async def _events(service: Service) -> AsyncIterator[str]:
-    listener: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    listener: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
     service.listeners.add(listener)
     try:
         yield ": listening\n\n"
@@ -256,6 +262,8 @@ async def _events(service: Service) -> AsyncIterator[str]:
             except TimeoutError:
                 yield ": still here\n\n"
             else:
+                if services is None:
+                    return
                 yield f"event: figures\ndata: {json.dumps(sorted(services))}\n\n"
     finally:
         service.listeners.discard(listener)
