@@ -129,7 +129,7 @@ function contract(page) {
       "tr",
       { "data-key": clause.figure },
       h("th", { scope: "row" }, figure.name),
-      h("td", {}, verdict(clause.met, just(figure, clause))),
+      h("td", { class: "says" }, verdict(clause.met, just(figure, clause))),
       number(figure.show(clause.value)),
       number(h("span", { class: "unseen" }, figure.goal(clause.target)), h("span", { "aria-hidden": "true" }, `${figure.sign} ${figure.show(clause.target)}`)),
       number(h("a", { href: events(clause.figure, ...four(page)) }, say.count(clause.n), h("span", { class: "unseen" }, ` events of ${figure.name}`))),
