@@ -7,7 +7,7 @@ CLUSTER ?=
 export CLUSTER
 export KUBECONFIG_FILE := $(CURDIR)/.cluster/kubeconfig
 
-.PHONY: help demo down test postgres check e2e lint types unit explore format crds docs lock bench bench-grouping bench-analysis fuzz cluster-up cluster-down images install uninstall clean
+.PHONY: help demo down test postgres browser check e2e lint types unit explore format crds docs lock bench bench-grouping bench-analysis fuzz cluster-up cluster-down images install uninstall clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -51,10 +51,13 @@ install: venv ## The operator into the cluster, with the Helm chart
 uninstall: venv ## Take it out again
 	@$(PY) -m e2e.install --uninstall
 
-test: postgres check explore e2e ## Everything, unit to end-to-end
+test: postgres browser check explore e2e ## Everything, unit to end-to-end
 
 postgres: venv ## PostgreSQL's programs, where Debian's package manager may install them: the stores are tested on both databases
 	@$(PY) -m e2e.cluster.postgres
+
+browser: venv ## Chromium and its driver, where Debian's package manager may install them: the page is tested in a browser
+	@$(PY) -m e2e.cluster.browser
 
 check: venv lint types unit ## The fast part: lint, types, unit tests
 

@@ -32,12 +32,12 @@ COMMAND = [sys.executable, "-c", "from serinus.cli import app; app()", "dora", "
 
 @contextmanager
 def serving(
-    url: str, folder: Path, secrets: Mapping[str, str] = SECRETS, **settings: str
+    url: str, folder: Path, secrets: Mapping[str, str] = SECRETS, port: int = 0, **settings: Any
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its address and its process, from when it answers."""
     file = folder / "dora.yaml"
     file.write_text(json.dumps({"database": url, **settings}))
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server(("127.0.0.1", port)) as free:
         port = free.getsockname()[1]
     environment = {"PATH": os.environ["PATH"], **secrets}
     command = [*COMMAND, "--config", file, "--port", str(port), "--log-level", "warning"]
@@ -186,6 +186,21 @@ def test_figures_follow_what_comes_in_within_a_second(url: str, tmp_path: Path) 
         assert (status, figures["failure_rate"]["rate"]["ratio"], figures["recovery"]["every"]["median"]) == (200, 1.0, 9.0)
         assert ask("GET", f"{address}/figures?{days}", reading="guessed")[0] == 401
         assert ask("GET", f"{address}/figures?start=2026-02-01&end=2026-01-01")[0] == 422
+
+
+def test_a_page_that_listens_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    async def ended(address: str, process: subprocess.Popen[bytes]) -> float:
+        headers = {"Authorization": f"Bearer {READING}"}
+        async with aiohttp.ClientSession() as session, session.get(f"{address}/live", headers=headers) as stream:
+            assert await stream.content.readline() == b": listening\n"
+            began = time.monotonic()
+            process.terminate()
+            await stream.content.read()
+            return time.monotonic() - began
+
+    with serving(f"sqlite:///{tmp_path}/dora.db", tmp_path) as (address, process):
+        assert asyncio.run(ended(address, process)) < 4, "and not only because time is up"
+        assert process.wait(30) in (0, -signal.SIGTERM)
 
 
 def test_a_person_reclassifies_and_it_is_kept_who_and_why(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import date, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,6 +32,10 @@ def needs() -> None:
         raise typer.Exit(1)
 
 
+#: Seconds that open requests have to end when it is told to.
+LEAVING = 5
+
+
 @app.command()
 def serve(
     config: Settings = None,
@@ -45,7 +51,22 @@ def serve(
 
     settings = _settings(config)
     logs.setup(log_level)
-    uvicorn.run(application(settings), host=host, port=port, log_config=None, access_log=False, server_header=False)
+    app = application(settings)
+
+    class Server(uvicorn.Server):
+        """Ends the streams of those who listen, too."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if hasattr(app.state, "service"):
+                app.state.service.leave()
+            super().handle_exit(sig, frame)
+
+    quiet = {"log_config": None, "access_log": False, "server_header": False}
+    server = Server(uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=LEAVING, **quiet))  # type: ignore[arg-type]
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        raise typer.Exit(3)
 
 
 @app.command()

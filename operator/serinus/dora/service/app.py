@@ -33,6 +33,7 @@ from serinus.dora.service.config import READING, Config
 from serinus.dora.service.figures import Figures
 from serinus.dora.service.page import page
 from serinus.dora.service.reception import Full, Reception
+from serinus.dora.service.site import register
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import connect
@@ -88,12 +89,18 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        engine = connect(config.database)
+        self.engine = engine = connect(config.database)
         self.log, self.keeper = Log(engine), Keeper(engine, config.catalog, ZoneInfo(config.zone))
         self._new = asyncio.Event()
         self._new.set()  # what a process before this one left
         self.reception = Reception(self.log, self._new.set)
-        self.listeners: set[asyncio.Queue[frozenset[str]]] = set()
+        #: None: it ends.
+        self.listeners: set[asyncio.Queue[frozenset[str] | None]] = set()
+
+    def leave(self) -> None:
+        """Ends the streams: whoever waits for open requests to end would wait for ever."""
+        for listener in self.listeners:
+            listener.put_nowait(None)
 
     async def keep(self) -> None:
         """Keeps up with what comes in, and tells whoever listens of which services it was. Until it is cancelled."""
@@ -245,7 +252,7 @@ async def live(request: Request) -> StreamingResponse:
 
 
 async def _events(service: Service) -> AsyncIterator[str]:
-    listener: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+    listener: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
     service.listeners.add(listener)
     try:
         yield ": listening\n\n"
@@ -255,6 +262,8 @@ async def _events(service: Service) -> AsyncIterator[str]:
             except TimeoutError:
                 yield ": still here\n\n"
             else:
+                if services is None:
+                    return
                 yield f"event: figures\ndata: {json.dumps(sorted(services))}\n\n"
     finally:
         service.listeners.discard(listener)
@@ -303,6 +312,7 @@ def application(config: Config) -> FastAPI:
     app.get("/review", **reading)(review)
     app.get("/live", **reading)(live)
     app.get("/healthz")(healthy)
+    register(app, may_read)
     for kind, answer in ((Refused, _refused), (Full, _full), (SQLAlchemyError, _broken)):
         app.add_exception_handler(kind, answer)
     return app
