@@ -32,6 +32,7 @@ from serinus.dora.service.entrance import (
     guard,
     may_read,
     may_write,
+    still_reads,
 )
 from serinus.dora.service.reviews import MOST, NO, YES, Reviews
 from serinus.dora.service.rights import LONGEST, Denied, Kept, from_elsewhere, name_of, user_of
@@ -100,6 +101,7 @@ async def world(config: Config | None = None, token: str = OWN) -> AsyncIterator
         app.add_exception_handler(Refused, _refused)
         app.get("/read")(read)
         app.post("/write")(write)
+        app.get("/still")(still_reads)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
         with socket.create_server(("127.0.0.1", 0)) as listening:
             task = asyncio.ensure_future(server.serve([listening]))
@@ -271,6 +273,16 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first() -> None:
     assert len(kept) == 1, "what is over is not kept"
     assert b"a-sessions-id" not in b"".join(vars(kept)["_things"])
     assert MOST <= 1024
+
+
+def test_an_answer_that_lasts_can_ask_whether_it_still_may() -> None:
+    async def scenario(there: World) -> None:
+        assert await there.ask("GET", "/still", "r") == (200, True)
+        there.reviewer.rights = {}
+        there.clock.now += YES
+        assert await there.ask("GET", "/still", "r") == (200, False)
+
+    within(scenario)
 
 
 # ---- the secret for reading, and where nothing is set ----
