@@ -316,6 +316,8 @@ def test_where_nothing_is_set_this_machine_may_but_no_page_of_elsewhere() -> Non
         assert await there.ask("GET", "/read") == (200, THIS_MACHINE)
         assert (await there.ask("POST", "/write"))[0] == 200
         assert (await there.ask("POST", "/write", Origin="https://elsewhere.example"))[0] == 403
+        assert (await there.ask("GET", "/read", Host="rebound.example:8090"))[0] == 403
+        assert (await there.ask("GET", "/read", Host="localhost:8090"))[0] == 200
 
     within(scenario, Config())
 

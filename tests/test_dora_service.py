@@ -33,7 +33,7 @@ COMMAND = [sys.executable, "-c", "from serinus.cli import app; app()", "dora", "
 
 @contextmanager
 def serving(
-    url: str, folder: Path, secrets: Mapping[str, str] = SECRETS, **settings: str | bool
+    url: str, folder: Path, secrets: Mapping[str, str] = SECRETS, **settings: Any
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its address and its process, from when it answers."""
     file = folder / "dora.yaml"

@@ -11,7 +11,6 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -22,7 +21,7 @@ from pydantic import BaseModel
 from serinus.dora.service.body import body_of
 from serinus.dora.service.config import READING, Config
 from serinus.dora.service.reviews import Reviews
-from serinus.dora.service.rights import LONGEST, Denied, Kept, Verb, from_elsewhere
+from serinus.dora.service.rights import LONGEST, Denied, Kept, Verb, from_elsewhere, of_this_machine
 
 #: The cookie of a session, the seconds that one lasts, and how many there are at most.
 COOKIE, SESSION, SESSIONS = "serinus-dora", 8 * 3600, 1000
@@ -75,7 +74,9 @@ class Entrance:
         return (await self._reviews.name(token, verb))[:NAME]
 
     def _here(self, request: Request, proxied: str) -> str:
-        if request.client is None or not ip_address(request.client.host).is_loopback:
+        near = request.client is not None and of_this_machine(request.client.host)
+        # A page whose name was made to lead here comes from here too, and is told by that name; a proxy keeps its own.
+        if not near or not (self._header or of_this_machine(request.url.hostname or "")):
             raise Denied(403, "this is open on this machine only: set kubernetes: true, or SERINUS_DORA_SECRET_READING")
         return (proxied or THIS_MACHINE)[:NAME]
 

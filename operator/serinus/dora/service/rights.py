@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -82,6 +83,14 @@ def from_elsewhere(headers: Mapping[str, str]) -> bool | None:
     except ValueError:
         return True
     return not there or there != headers.get("host")
+
+
+def of_this_machine(name: str) -> bool:
+    """Whether a host is the machine itself: a loopback address, or localhost."""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name.lower() == "localhost"
 
 
 class Kept(Generic[T]):
