@@ -234,6 +234,13 @@ def test_in_a_cluster_the_api_server_says_who_may_and_who_marked(tmp_path: Path)
         for path in ("marks", "quarantine/1/again"):
             for token, status in (("", 401), ("guessed", 401), ("r", 403)):
                 assert (await asked("POST", f"{address}/{path}", said, reading=token))[0] == status, (path, token)
+        described = (await asked("GET", f"{address}/openapi.json"))[1]["paths"]
+        guarded = {path for path in described if path not in ("/healthz", "/login", "/logout", "/ingest/{reader}")}
+        assert {"/facts", "/figures", "/live", "/marks", "/quarantine", "/quarantine/{number}/again", "/review"} <= guarded
+        for path in guarded:
+            for method in described[path]:
+                known = address + path.replace("{number}", "1")
+                assert (await asked(method.upper(), known, said, reading=""))[0] == 401, path
         assert await asked("POST", f"{address}/marks", said, reading="m") == (202, {"facts": 1})
         assert (await asked("POST", f"{address}/quarantine/1/again", reading="m"))[0] == 404
         status, lines = await asked("GET", f"{address}/facts", reading="r")
