@@ -426,7 +426,8 @@ def test_the_whole_chart_is_taken_in_a_restricted_namespace(installed, cluster):
         )
     )
     try:
-        documents = render(name, "crds.install=false", "replicas=2", "networkPolicy.enabled=true")
+        dora = ("dora.enabled=true", "dora.report.url=https://hooks.example/x", "dora.route.parentRefs[0].name=gateway")
+        documents = render(name, "crds.install=false", "replicas=2", "networkPolicy.enabled=true", *dora)
         done = kubectl(
             "apply",
             "--server-side",

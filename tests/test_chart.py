@@ -5,14 +5,19 @@ import json
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from serinus.api.crdgen import ROOT, crds
+from serinus.cli import app
+from serinus.cli.dora import REFUSED, UNREAD, UNSENT
+from serinus.dora.service.rights import GROUP, RESOURCE
 
 CHART = ROOT / "charts" / "serinus"
 POLICY_KINDS = {
@@ -62,8 +67,8 @@ def args(*settings: str) -> list[str]:
     return pod(*settings)["containers"][0]["args"]
 
 
-def rules() -> list[dict[str, Any]]:
-    return [rule for kind in ("ClusterRole", "Role") for role in of_kind(kind) for rule in role["rules"]]
+def rules(*settings: str) -> list[dict[str, Any]]:
+    return [rule for kind in ("ClusterRole", "Role") for role in of_kind(kind, *settings) for rule in role["rules"]]
 
 
 def test_lint():
@@ -94,6 +99,9 @@ def test_values_schema_knows_every_value():
         "service.port=70000",
         "events.sinks={not a url}",
         "gateway.metricsURLs={gateway:9100}",
+        "dora.report.url=hooks.example",
+        "dora.report.as=pigeon",
+        "dora.route.parentRefs=gateway",
     ],
 )
 def test_values_that_make_no_sense_are_refused(setting):
@@ -118,16 +126,17 @@ def test_the_crds_can_be_left_out_or_let_go():
 
 
 def test_rbac_has_no_wildcard_no_secret_and_no_exec():
-    for rule in rules():
+    for rule in rules() + rules(*DORA):
         said = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         assert "*" not in said
         assert not {"secrets", "pods/exec", "serviceaccounts/token", "escalate", "bind", "impersonate"} & set(said)
         assert rule["apiGroups"] != ["rbac.authorization.k8s.io"]
 
 
-def test_every_right_says_why():
-    for line in (CHART / "templates" / "rbac.yaml").read_text().splitlines():
-        if line.startswith("      - ") and "name" not in line:
+@pytest.mark.parametrize(("file", "begins"), [("rbac.yaml", "      - "), ("dora-rights.yaml", "    verbs: [")])
+def test_every_right_says_why(file, begins):
+    for line in (CHART / "templates" / file).read_text().splitlines():
+        if line.startswith(begins) and "name" not in line:
             assert " # " in line, f"{line.strip()}: say why"
 
 
@@ -290,7 +299,7 @@ def test_the_measuring_service_is_there_when_it_is_asked_for() -> None:
     (container,) = inside["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert inside["securityContext"]["runAsNonRoot"]
-    assert not inside["automountServiceAccountToken"]
+    assert (inside["serviceAccountName"], inside["automountServiceAccountToken"]) == ("serinus-dora", True)
     assert spec["volumeClaimTemplates"]
     assert (
         one("Service", *DORA, name="serinus-dora")["spec"]["selector"].items() <= spec["template"]["metadata"]["labels"].items()
@@ -313,9 +322,106 @@ def test_the_operator_sends_to_it_with_its_token_and_to_others_with_theirs() -> 
 
 def test_its_settings_are_the_values() -> None:
     known = one("ConfigMap", *DORA, "dora.config.zone=Europe/Zurich", name="serinus-dora")["data"]["dora.yaml"]
-    assert yaml.safe_load(known) == {"database": "sqlite:////data/dora.db", "zone": "Europe/Zurich"}
+    assert yaml.safe_load(known) == {"database": "sqlite:////data/dora.db", "zone": "Europe/Zurich", "kubernetes": True}
     url = "postgresql+psycopg://dora@db/dora"
     known = one("ConfigMap", *DORA, f"dora.config.database={url}", name="serinus-dora")["data"]["dora.yaml"]
-    assert yaml.safe_load(known) == {"database": url}
+    assert yaml.safe_load(known) == {"database": url, "kubernetes": True}
     assert not of_kind("Secret", *DORA), "the one that is named is the user's"
-    assert set(one("Secret", "dora.enabled=true", name="serinus-dora")["data"]) == {"cdevents", "reading"}
+    assert set(one("Secret", "dora.enabled=true", name="serinus-dora")["data"]) == {"cdevents"}
+
+
+def bound(account: str, *settings: str) -> list[dict[str, Any]]:
+    """The rules that this account has in the whole cluster."""
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": "delivery"}
+    roles = {binding["roleRef"]["name"] for binding in of_kind("ClusterRoleBinding", *settings) if subject in binding["subjects"]}
+    return [rule for role in of_kind("ClusterRole", *settings) if role["metadata"]["name"] in roles for rule in role["rules"]]
+
+
+def test_it_may_ask_who_may_and_nothing_else_and_the_operator_may_not() -> None:
+    assert not [role for role in of_kind("ClusterRole") if "dora" in role["metadata"]["name"]]
+    assert bound("serinus-dora", *DORA) == [
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+        {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
+    ]
+    assert bound("serinus", *DORA) == bound("serinus")
+
+
+def test_people_may_read_or_also_mark() -> None:
+    reader, editor = (one("ClusterRole", *DORA, name=f"serinus-dora-{role}") for role in ("reader", "editor"))
+    assert reader["rules"] == [{"apiGroups": [GROUP], "resources": [RESOURCE], "verbs": ["get"]}]
+    assert editor["rules"] == [{"apiGroups": [GROUP], "resources": [RESOURCE], "verbs": ["get", "update"]}]
+    joined = "rbac.authorization.k8s.io/aggregate-to-view"
+    assert (joined in reader["metadata"]["labels"], joined in editor["metadata"]["labels"]) == (True, False)
+    reader = one("ClusterRole", *DORA, "rbac.aggregate=false", name="serinus-dora-reader")
+    assert joined not in reader["metadata"]["labels"]
+
+
+def test_the_cluster_need_not_be_asked() -> None:
+    off = ("dora.enabled=true", "dora.config.kubernetes=false", "dora.report.secret=hook")
+    inside = one("StatefulSet", *off, name="serinus-dora")["spec"]["template"]["spec"]
+    assert not inside["automountServiceAccountToken"]
+    assert "serviceAccountName" not in inside
+    assert not bound("serinus-dora", *off)
+    assert not bound("serinus-dora-report", *off)
+    assert yaml.safe_load(one("ConfigMap", *off, name="serinus-dora")["data"]["dora.yaml"])["kubernetes"] is False
+    assert set(one("Secret", *off, name="serinus-dora")["data"]) == {"cdevents", "reading"}
+    job = one("CronJob", *off, name="serinus-dora-report")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert "volumes" not in job
+    tokens = {variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in job["containers"][0]["env"]}
+    assert tokens == {
+        "SERINUS_DORA_REPORT_URL": {"name": "hook", "key": "url"},
+        "SERINUS_DORA_TOKEN": {"name": "serinus-dora", "key": "reading"},
+    }
+
+
+def test_there_is_a_report_when_there_is_somewhere_to_send_it() -> None:
+    assert not of_kind("CronJob", *DORA)
+    assert not of_kind("CronJob", "dora.report.url=https://hooks.example/x")
+    settings = (
+        *DORA,
+        "dora.report.url=https://hooks.example/x",
+        "dora.config.zone=Europe/Zurich",
+        "dora.config.audiences={dora}",
+    )
+    assert "hooks.example" not in str(rendered(*settings)), "but for the Secret"
+    assert one("Secret", *settings, name="serinus-dora-report")["data"] == {"url": b64encode(b"https://hooks.example/x").decode()}
+    spec = one("CronJob", *settings, name="serinus-dora-report")["spec"]
+    assert (spec["schedule"], spec["timeZone"], spec["concurrencyPolicy"]) == ("0 7 * * 1", "Europe/Zurich", "Forbid")
+    job = spec["jobTemplate"]["spec"]
+    refused = job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"]
+    assert (REFUSED in refused, UNSENT in refused, UNREAD in refused) == (True, False, False)
+    inside = job["template"]["spec"]
+    assert not inside["automountServiceAccountToken"]
+    assert inside["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]["audience"] == "dora"
+    assert inside["securityContext"]["runAsNonRoot"]
+    (container,) = inside["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert "--from=http://serinus-dora.delivery.svc:8090" in container["args"]
+    assert bound(inside["serviceAccountName"], *settings) == one("ClusterRole", *DORA, name="serinus-dora-reader")["rules"]
+    utc = one("CronJob", *DORA, "dora.report.secret=hook", name="serinus-dora-report")["spec"]
+    assert utc["timeZone"] == "UTC"
+    assert not of_kind("Secret", *DORA, "dora.report.secret=hook")
+
+
+def test_the_job_takes_arguments_that_the_command_has() -> None:
+    settings = (*DORA, "dora.report.secret=hook")
+    job = one("CronJob", *settings, name="serinus-dora-report")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    done = CliRunner().invoke(app, [*job["containers"][0]["args"], "--week", "never"])
+    assert done.exit_code == 2
+    assert "never" in done.output or "token-file" in done.output
+
+
+def test_the_jobs_name_is_short_enough() -> None:
+    (job,) = of_kind("CronJob", *DORA, "dora.report.secret=hook", f"fullnameOverride={'n' * 52}")
+    assert len(job["metadata"]["name"]) <= 52
+
+
+def test_a_route_leads_to_it_when_there_is_a_gateway_to_lead_through() -> None:
+    assert not of_kind("HTTPRoute", *DORA)
+    assert not of_kind("HTTPRoute", "dora.route.parentRefs[0].name=gateway")
+    settings = (*DORA, "dora.route.parentRefs[0].name=gateway", "dora.route.hostnames={dora.example}")
+    spec = one("HTTPRoute", *settings, name="serinus-dora")["spec"]
+    assert spec["parentRefs"] == [{"name": "gateway"}]
+    assert spec["hostnames"] == ["dora.example"]
+    service = one("Service", *settings, name="serinus-dora")
+    assert spec["rules"] == [{"backendRefs": [{"name": "serinus-dora", "port": service["spec"]["ports"][0]["port"]}]}]

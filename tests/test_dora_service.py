@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.bodies import SECRET, hmac_of, pull_request
+from tests.reviewer import reviewing
 from tests.stores import postgres, url
 
 __all__ = ["postgres", "url"]  # fixtures
@@ -232,6 +233,47 @@ def test_a_person_reclassifies_and_it_is_kept_who_and_why(tmp_path: Path) -> Non
         facts = [json.loads(line) for line in ask("GET", f"{address}/facts")[1].splitlines()]
     told = [(fact["says"]["by"], fact["says"]["reason"]) for fact in facts if fact["about"] == "mark"]
     assert told == [("mona", "it did"), ("mona", "the load test broke it"), ("mona", "as it was computed")]
+
+
+def test_in_a_cluster_the_api_server_says_who_may_and_who_marked(tmp_path: Path) -> None:
+    moment = "2026-10-05T09:00:00Z"
+    says = {"key": "r1", "service": "shop/web", "environment": "shop", "exposed": moment, "outcome": "RolledBack"}
+    release = json.dumps({"id": "1", "at": moment, "release": says | {"detected": moment, "returned": moment}}).encode()
+    said = json.dumps({"about": "release/r1", "verdict": "fine", "reason": "the load test broke it"}).encode()
+
+    async def asks(address: str) -> None:
+        assert (await asked("POST", f"{address}/ingest/generic", release, {"Authorization": f"Bearer {SECRET}"}))[0] == 202
+        for path in ("facts", "quarantine", "figures?start=2026-10-01&end=2026-11-01", "live"):
+            for token, status in (("", 401), ("guessed", 401), ("n", 403)):
+                assert (await asked("GET", f"{address}/{path}", reading=token))[0] == status, (path, token)
+        for path in ("marks", "quarantine/1/again"):
+            for token, status in (("", 401), ("guessed", 401), ("r", 403)):
+                assert (await asked("POST", f"{address}/{path}", said, reading=token))[0] == status, (path, token)
+        described = (await asked("GET", f"{address}/openapi.json"))[1]["paths"]
+        guarded = {path for path in described if path not in ("/healthz", "/login", "/logout", "/ingest/{reader}")}
+        assert {"/facts", "/figures", "/live", "/marks", "/quarantine", "/quarantine/{number}/again", "/review"} <= guarded
+        for path in guarded:
+            for method in described[path]:
+                known = address + path.replace("{number}", "1")
+                assert (await asked(method.upper(), known, said, reading=""))[0] == 401, path
+        assert await asked("POST", f"{address}/marks", said, reading="m") == (202, {"facts": 1})
+        assert (await asked("POST", f"{address}/quarantine/1/again", reading="m"))[0] == 404
+        status, lines = await asked("GET", f"{address}/facts", reading="r")
+        marks = [fact["says"] for fact in map(json.loads, lines.splitlines()) if fact["about"] == "mark"]
+        assert [mark["by"] for mark in marks] == ["mona"]
+        assert (await asked("GET", f"{address}/healthz", reading=""))[0] == 200
+
+    async def run() -> None:
+        async with reviewing() as reviewer:
+            secrets = {"SERINUS_DORA_SECRET_GENERIC": SECRET, "KUBECONFIG": str(reviewer.kubeconfig(tmp_path))}
+            service = serving(f"sqlite:///{tmp_path}/dora.db", tmp_path, secrets, kubernetes=True)
+            address, _ = await asyncio.to_thread(service.__enter__)
+            try:
+                await asks(address)
+            finally:
+                await asyncio.to_thread(service.__exit__, None, None, None)
+
+    asyncio.run(run())
 
 
 async def burst(address: str, process: subprocess.Popen[bytes], deliveries: range, kill_after: int) -> set[str]:

@@ -53,6 +53,24 @@ app.kubernetes.io/name: {{ include "serinus.name" . }}-dora
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* Its settings. `merge` would take a false for nothing. */ -}}
+{{- define "serinus.doraConfig" -}}
+{{- $config := deepCopy .Values.dora.config }}
+{{- range $key, $value := dict "database" "sqlite:////data/dora.db" "kubernetes" true }}
+{{- if not (hasKey $config $key) }}
+{{- $_ := set $config $key $value }}
+{{- end }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{- /* The job that posts the report: at most 52 characters, as Kubernetes has it of CronJobs. Empty when there is none. */ -}}
+{{- define "serinus.doraReport" -}}
+{{- if and .Values.dora.enabled (or .Values.dora.report.url .Values.dora.report.secret) -}}
+{{ include "serinus.fullname" . | trunc 40 | trimSuffix "-" }}-dora-report
+{{- end }}
+{{- end }}
+
 {{- define "serinus.image" -}}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end }}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from datetime import date, timedelta
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -13,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from serinus.dora.metrics import Five, Scope
     from serinus.dora.service.config import Config
+    from serinus.dora.service.figures import Figures
+    from serinus.dora.service.source import Source
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -22,6 +25,35 @@ Settings = Annotated[Path | None, typer.Option("--config", help="The file of set
 Service = Annotated[str, typer.Option(help="Of one service only.")]
 Team = Annotated[str, typer.Option(help="Of one team's services only.")]
 Environment = Annotated[str, typer.Option(help="In one environment; without, in production.")]
+From = Annotated[
+    str,
+    typer.Option(
+        "--from", metavar="URL", help="Ask a running service, such as http://serinus-dora:8090, instead of the database."
+    ),
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file", help="With --from: a file with the token that the service asks for. Else SERINUS_DORA_TOKEN is it."
+    ),
+]
+
+#: Exit codes, beside 0, 1 and 2: the service gave no figures; the webhook does not take the report; it could not be reached.
+UNREAD, REFUSED, UNSENT = 3, 4, 5
+
+
+class Format(StrEnum):
+    """How a report is printed."""
+
+    markdown = "markdown"
+    html = "html"
+
+
+class Posted(StrEnum):
+    """How a report is posted: a message as Slack, Mattermost and others take it, or the figures as JSON."""
+
+    chat = "chat"
+    json = "json"
 
 
 @app.callback()
@@ -43,7 +75,12 @@ def serve(
     port: Annotated[int, typer.Option(help="The port.")] = 8090,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
-    """Run the measuring service: it takes what tools tell it, keeps it, and says what it comes to."""
+    """Run the measuring service: it takes what tools tell it, keeps it, and says what it comes to.
+
+    Who may read and mark: with `kubernetes: true` in the settings, whoever the cluster gives the right; `kubectl create token
+    <service account>` gives a token to send as `Authorization: Bearer …`, or to log in with. Elsewhere whoever has
+    SERINUS_DORA_SECRET_READING, and without it only this machine.
+    """
     import uvicorn
 
     from serinus import logs
@@ -76,17 +113,56 @@ def report(
     service: Service = "",
     team: Team = "",
     environment: Environment = "",
+    form: Annotated[Format, typer.Option("--format", help="HTML is one file, to print or to send.")] = Format.markdown,
+    source: From = "",
+    token_file: TokenFile = None,
+    post: Annotated[
+        str,
+        typer.Option(metavar="URL", envvar="SERINUS_DORA_REPORT_URL", show_envvar=True, help="Also post it to this webhook."),
+    ] = "",
+    post_as: Annotated[
+        Posted, typer.Option(help='chat: {"text": …}, as Slack and others take it. json: the figures, as GET /figures has them.')
+    ] = Posted.chat,
 ) -> None:
-    """Print a week's five figures, its failures and its slowest changes, as Markdown."""
+    """Print a week's five figures, its failures and its slowest changes.
+
+    Exits with 3 when the service of --from gives no figures, with 4 when the webhook does not take the report, and with 5 when
+    the webhook could not be reached.
+    """
     from serinus.dora.metrics import Scope
     from serinus.dora.service.figures import markdown
+    from serinus.dora.service.report import html
+    from serinus.dora.service.source import Unread
 
-    settings = _settings(config)
-    first = _monday(week, _today(settings))
-    scope = Scope(service, team, environment)
-    of = service or team or "all services"
+    _http("--post", post)
+    known, scope = _source(config, source, token_file), Scope(service, team, environment)
+    try:
+        first = _monday(week) if week else _last_monday(known.today())
+        figures = known.figures(scope, first, first + timedelta(days=7))
+    except Unread as wrong:
+        raise _ended(str(wrong), UNREAD) from None
     year, number, _ = first.isocalendar()
-    typer.echo(markdown(_five(settings, scope, first, first + timedelta(days=7)), f"Delivery of {of}, week {number} of {year}"))
+    title = f"Delivery of {service or team or 'all services'}, week {number} of {year}"
+    typer.echo(html(figures, title) if form is Format.html else markdown(figures, title))
+    if post:
+        _post(post, post_as, figures, title)
+
+
+def _post(url: str, post_as: Posted, figures: Figures, title: str) -> None:
+    import asyncio
+    import json
+    from urllib.parse import urlsplit
+
+    from serinus.dora.service.report import message
+    from serinus.dora.service.webhook import TRIES, send
+
+    body = figures.model_dump_json() if post_as is Posted.json else json.dumps({"text": message(figures, title)})
+    delivery, host = asyncio.run(send(url, body.encode())), urlsplit(url).hostname
+    if delivery.result == "refused":
+        raise _ended(f"{host} does not take the report: {delivery.sentence}; look at the webhook's address", REFUSED)
+    if delivery.result == "retry":
+        raise _ended(f"{host} was tried {TRIES} times: {delivery.sentence}; the report is not posted", UNSENT)
+    typer.echo(f"posted to {host}", err=True)
 
 
 @app.command()
@@ -97,16 +173,25 @@ def gate(
     service: Service = "",
     team: Team = "",
     environment: Environment = "",
+    source: From = "",
+    token_file: TokenFile = None,
 ) -> None:
-    """Exit 1 if the change failure rate is above a limit, surely: so is the lower end of its 95 % interval; else 0."""
+    """Exit 1 if the change failure rate is above a limit, surely: so is the lower end of its 95 % interval; else 0.
+
+    Exits with 3 when the service of --from gives no figures.
+    """
     from serinus.api.base import parse_percent
     from serinus.dora.metrics import Scope
+    from serinus.dora.service.source import Unread
 
     if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?%", max_cfr):
         raise typer.BadParameter(f"{max_cfr!r} is not a percentage such as 2%")
-    settings = _settings(config)
-    end = _today(settings) + timedelta(days=1)
-    rate = _five(settings, Scope(service, team, environment), end - timedelta(days=days), end).failure_rate.rate
+    known = _source(config, source, token_file)
+    try:
+        end = known.today() + timedelta(days=1)
+        rate = known.figures(Scope(service, team, environment), end - timedelta(days=days), end).failure_rate.rate
+    except Unread as wrong:
+        raise _ended(str(wrong), UNREAD) from None
     if rate.ratio is None or rate.low is None or rate.high is None:
         typer.echo(f"no release in {days} days: nothing to hold against anybody")
         return
@@ -151,33 +236,46 @@ def _settings(path: Path | None) -> Config:
         raise typer.Exit(1) from None
 
 
-def _today(settings: Config) -> date:
-    from datetime import UTC, datetime
-    from zoneinfo import ZoneInfo
+def _source(config: Path | None, url: str, token_file: Path | None) -> Source:
+    from serinus.dora.service.source import Remote, Store
 
-    return datetime.now(UTC).astimezone(ZoneInfo(settings.zone)).date()
+    if not url:
+        return Store(_settings(config))
+    _http("--from", url)
+    try:
+        token = (token_file.read_text() if token_file else os.environ.get("SERINUS_DORA_TOKEN", "")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{token_file} cannot be read: {error}", param_hint="--token-file") from None
+    if not (token.isascii() and token.isprintable()):
+        raise typer.BadParameter(f"there is no token in {token_file or 'SERINUS_DORA_TOKEN'}", param_hint="--token-file")
+    return Remote(url, token)
 
 
-def _monday(week: str, today: date) -> date:
-    if not week:
-        return today - timedelta(days=today.weekday() + 7)
+def _http(option: str, url: str) -> None:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        good = not url or (parts.scheme in ("http", "https") and parts.hostname)
+    except ValueError:
+        good = False
+    if not good:  # without showing it: it may be a secret
+        raise typer.BadParameter("it has to begin with http:// or https:// and a host", param_hint=option)
+
+
+def _ended(sentence: str, code: int) -> typer.Exit:
+    typer.secho(sentence, fg="red", err=True)
+    return typer.Exit(code)
+
+
+def _last_monday(today: date) -> date:
+    """Of the last whole week."""
+    return today - timedelta(days=today.weekday() + 7)
+
+
+def _monday(week: str) -> date:
     known = re.fullmatch(r"(\d{4})-W(\d{2})", week)
     try:
         return date.fromisocalendar(int(known[1]), int(known[2]), 1) if known else date.fromisoformat("")
     except ValueError:
         raise typer.BadParameter(f"{week!r} is not a week such as 2026-W47") from None
-
-
-def _five(settings: Config, scope: Scope, first: date, end: date) -> Five:
-    from zoneinfo import ZoneInfo
-
-    from serinus.dora.figures import Window
-    from serinus.dora.metrics import five
-    from serinus.dora.store.keeper import Keeper
-    from serinus.dora.store.schema import connect
-
-    zone = ZoneInfo(settings.zone)
-    keeper = Keeper(connect(settings.database), settings.catalog, zone)
-    keeper.catch_up()
-    window = Window.of_days(first, end, zone)
-    return five(keeper.shelf(scope, window), window, scope)

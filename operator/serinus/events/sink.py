@@ -95,24 +95,25 @@ class HttpSink:
 
     async def _try(self, cdevent: dict[str, Any]) -> Delivery:
         message = to_cloudevent(cdevent)
-        try:
-            async with self._session.post(
-                self._url,
-                data=message.body,
-                headers={**self._headers, **message.headers},
-                timeout=self._timeout,
-                allow_redirects=False,
-            ) as response:
-                # Read, so that the connection can be used again. The status has said all that matters.
-                with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-                    await response.content.read(_READ)
-                return _judge(response.status, response.headers.get("Retry-After"))
-        except TimeoutError:
-            return Delivery("retry", f"no answer within {self._timeout.total:g} s")
-        except aiohttp.InvalidURL:
-            return Delivery("refused", "its address is no URL")
-        except (aiohttp.ClientError, OSError) as error:
-            return Delivery("retry", f"cannot be reached ({type(error).__name__})")
+        return await post(self._session, self._url, message.body, {**self._headers, **message.headers}, self._timeout)
+
+
+async def post(
+    session: aiohttp.ClientSession, url: URL | str, body: bytes, headers: Mapping[str, str], timeout: aiohttp.ClientTimeout
+) -> Delivery:
+    """Tries once. Never raises for what the receiver or the network does; no sentence holds the address."""
+    try:
+        async with session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response:
+            # Read, so that the connection can be used again. The status has said all that matters.
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                await response.content.read(_READ)
+            return _judge(response.status, response.headers.get("Retry-After"))
+    except TimeoutError:
+        return Delivery("retry", f"no answer within {timeout.total:g} s")
+    except aiohttp.InvalidURL:
+        return Delivery("refused", "its address is no URL")
+    except (aiohttp.ClientError, OSError) as error:
+        return Delivery("retry", f"cannot be reached ({type(error).__name__})")
 
 
 def _judge(status: int, retry_after: str | None) -> Delivery:

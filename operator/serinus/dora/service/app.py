@@ -1,20 +1,17 @@
 """The HTTP interface. Its OpenAPI document is at /openapi.json.
 
-Whoever posts is answered when what they said is durable, or why it is not taken. Whoever reads needs the reading secret; where
-none is set, reading is open on this machine only.
+Whoever posts is answered when what they said is durable, or why it is not taken. Who reads and marks is the entrance's to say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime
-from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -26,10 +23,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from serinus.dora import rollup
 from serinus.dora.facts import Fact, MarkSays
 from serinus.dora.figures import Window
-from serinus.dora.intake import LARGEST, READERS, Reader, Refused
+from serinus.dora.intake import READERS, Reader, Refused
 from serinus.dora.metrics import Scope, five
 from serinus.dora.review import Page
-from serinus.dora.service.config import READING, Config
+from serinus.dora.service.body import body_of
+from serinus.dora.service.config import Config
+from serinus.dora.service.entrance import Entrance, guard, may_read, may_write, still_reads
 from serinus.dora.service.figures import Figures
 from serinus.dora.service.page import page
 from serinus.dora.service.reception import Full, Reception
@@ -42,8 +41,6 @@ log = logging.getLogger("serinus.dora")
 
 #: Seconds: to the next try when the database does not answer, and between two signs of life of a stream.
 RETRY, BEAT = 2.0, 15.0
-#: Who marks, where no proxy says who it is.
-UNKNOWN = "whoever has the reading secret"
 
 
 class Taken(BaseModel):
@@ -127,27 +124,6 @@ class Service:
         return reader, secret
 
 
-async def body_of(request: Request) -> bytes:
-    """No more of it is read than is taken. Raises Refused(413)."""
-    parts = bytearray()
-    async for part in request.stream():
-        parts += part
-        if len(parts) > LARGEST:
-            raise Refused(413, f"the body has more than {LARGEST} bytes")
-    return bytes(parts)
-
-
-def may_read(request: Request) -> None:
-    """Raises HTTPException for whoever has not the secret, or is not on this machine where there is none."""
-    secret = request.app.state.service.config.secrets.get(READING)
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if secret is None:
-        if request.client is None or not ip_address(request.client.host).is_loopback:
-            raise HTTPException(403, "reading is open on this machine only: set SERINUS_DORA_SECRET_READING")
-    elif scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), secret):
-        raise HTTPException(401, "reading needs Authorization: Bearer <secret>", {"WWW-Authenticate": "Bearer"})
-
-
 async def take(request: Request, reader: Annotated[str, Path(description="The source, such as github.")]) -> Taken:
     """Takes what a source says: a webhook of GitHub, GitLab, Alertmanager or PagerDuty, CDEvents, or facts written by hand.
 
@@ -188,12 +164,10 @@ async def again(request: Request, number: int) -> Taken:
     return Taken(facts=len(facts))
 
 
-async def mark(request: Request, said: Mark) -> Taken:
+async def mark(request: Request, said: Mark, by: Annotated[str, Depends(may_write)]) -> Taken:
     """Reclassifies. It counts more than what was computed, also of long ago, until another word is said; who and why is kept."""
     service: Service = request.app.state.service
-    name = service.config.user_header
-    by = request.headers.get(name, "") if name else ""
-    says = MarkSays(verdict=said.verdict, release=said.release, by=by or UNKNOWN, reason=said.reason)
+    says = MarkSays(verdict=said.verdict, release=said.release, by=by, reason=said.reason)
     await service.reception.take([Fact.of("marks", str(uuid.uuid4()), datetime.now(UTC), said.about, says)])
     return Taken(facts=1)
 
@@ -247,11 +221,11 @@ async def review(
 async def live(request: Request) -> StreamingResponse:
     """Server-sent events: one when figures have changed, with the names of the services, and a comment now and then."""
     return StreamingResponse(
-        _events(request.app.state.service), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        _events(request.app.state.service, request), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
 
 
-async def _events(service: Service) -> AsyncIterator[str]:
+async def _events(service: Service, request: Request) -> AsyncIterator[str]:
     listener: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
     service.listeners.add(listener)
     try:
@@ -262,7 +236,7 @@ async def _events(service: Service) -> AsyncIterator[str]:
             except TimeoutError:
                 yield ": still here\n\n"
             else:
-                if services is None:
+                if services is None or not await still_reads(request):
                     return
                 yield f"event: figures\ndata: {json.dumps(sorted(services))}\n\n"
     finally:
@@ -300,13 +274,17 @@ def application(config: Config) -> FastAPI:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await entrance.close()
 
+    entrance = Entrance(config)
     app = FastAPI(title="Serinus DORA", version="v1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    guard(app, entrance)
     reading: dict[str, Any] = {"dependencies": [Depends(may_read)]}
+    writing: dict[str, Any] = {"dependencies": [Depends(may_write)], "status_code": 202}
     app.post("/ingest/{reader}", status_code=202)(take)
     app.get("/quarantine", **reading)(held)
-    app.post("/quarantine/{number}/again", status_code=202, **reading)(again)
-    app.post("/marks", status_code=202, **reading)(mark)
+    app.post("/quarantine/{number}/again", **writing)(again)
+    app.post("/marks", **writing)(mark)
     app.get("/facts", **reading)(export)
     app.get("/figures", **reading)(figures)
     app.get("/review", **reading)(review)

@@ -45,6 +45,12 @@ class Config(BaseModel):
     )
     catalog: Catalog = Field(default_factory=Catalog)
     reading: Settings = Field(default_factory=Settings, description="How the words of sources are read.")
+    kubernetes: bool = Field(
+        default=False, description="Ask the cluster's API server who may: TokenReview, then SubjectAccessReview (rights.py)."
+    )
+    audiences: list[str] = Field(
+        default_factory=list, description="Tokens have to be for one of these; without, for the API server itself."
+    )
     user_header: str = Field(
         default="",
         description="The header in which an authenticating proxy says who asks, such as X-Forwarded-User. Only such a proxy may"

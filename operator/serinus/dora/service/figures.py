@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
 
 from serinus.dora.contract import DEPLOYMENTS_A_DAY, FAILURES, LEAD_TIME, RECOVERY
 from serinus.dora.figures import Durations, Rate, span
-from serinus.dora.metrics import FailureRate, Five, Frequency, LeadTime, Recovery, ReworkRate, Scope
+from serinus.dora.metrics import Delivery, FailureRate, Five, Frequency, LeadTime, Recovery, ReworkRate, Scope
 
 
 class Figures(BaseModel):
@@ -55,7 +56,7 @@ class Line:
     more: str
 
 
-def lines(five: Five) -> Iterator[Line]:
+def lines(five: Five | Figures) -> Iterator[Line]:
     """The five, each with its n and what it hides."""
     frequency, lead = five.frequency, five.lead_time.opened
     per_day = frequency.per_day if frequency.days else None
@@ -92,31 +93,44 @@ def _rate(name: str, rate: Rate, target: float | None) -> Line:
     return Line(name, f"{rate.ratio:.1%}", "" if target is None else f"{target:.0%}", met, rate.n, interval)
 
 
-def markdown(five: Five, title: str) -> str:
+#: Whether a target was met, in words.
+SAID = {True: "met", False: "missed", None: "cannot be told"}
+
+
+def days(figures: Figures) -> str:
+    """Which days they are of, for people."""
+    start, end = (moment.astimezone(ZoneInfo(figures.zone)) for moment in (figures.start, figures.end))
+    return f"{start:%Y-%m-%d} up to {end:%Y-%m-%d}, {figures.zone}"
+
+
+def slowest(figures: Figures) -> list[Delivery]:
+    """The ten changes that took longest to everybody."""
+    return sorted((d for d in figures.lead_time.deliveries if d.lead is not None), key=lambda d: -(d.lead or 0))[:10]
+
+
+def markdown(figures: Figures, title: str) -> str:
     """The report."""
-    start, end = (moment.astimezone(five.window.zone) for moment in (five.window.start, five.window.end))
-    said = {True: "met", False: "missed", None: "cannot be told"}
     head = [
         f"# {title}",
         "",
-        f"{start:%Y-%m-%d} up to {end:%Y-%m-%d}, {five.window.zone}.",
+        f"{days(figures)}.",
         "",
         "| | | target | | n | |",
         "|---|---|---|---|---|---|",
     ]
-    table = [f"| {x.name} | {x.value} | {x.target} | {said[x.met] if x.target else ''} | {x.n} | {x.more} |" for x in lines(five)]
-    failures = five.failure_rate.failures
+    table = [
+        f"| {x.name} | {x.value} | {x.target} | {SAID[x.met] if x.target else ''} | {x.n} | {x.more} |" for x in lines(figures)
+    ]
     ledger = [
         f"- `{_plain(f.release)}`: {_plain(f.why)}; {'escaped' if f.escaped else 'caught'}, recovered in {span(f.seconds)}"
-        for f in failures
+        for f in figures.failure_rate.failures
     ]
-    slow = sorted((d for d in five.lead_time.deliveries if d.lead is not None), key=lambda d: -(d.lead or 0))[:10]
-    slowest = [f"- {_plain(d.change)}: {span(d.lead)}, with `{_plain(d.release)}`" for d in slow]
+    slow = [f"- {_plain(d.change)}: {span(d.lead)}, with `{_plain(d.release)}`" for d in slowest(figures)]
     parts = [*head, *table]
     if ledger:
         parts += ["", "## Failures", "", *ledger]
-    if slowest:
-        parts += ["", "## Slowest changes", "", *slowest]
+    if slow:
+        parts += ["", "## Slowest changes", "", *slow]
     return "\n".join([*parts, ""])
 
 
