@@ -7,7 +7,7 @@ CLUSTER ?=
 export CLUSTER
 export KUBECONFIG_FILE := $(CURDIR)/.cluster/kubeconfig
 
-.PHONY: help demo down test postgres check e2e lint types unit explore format crds docs lock bench bench-grouping bench-analysis fuzz cluster-up cluster-down images install uninstall clean
+.PHONY: help demo down test postgres examples check e2e lint types unit explore format crds docs lock bench bench-grouping bench-analysis fuzz cluster-up cluster-down images install uninstall clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -70,7 +70,10 @@ lint: venv
 types: venv
 	@.venv/bin/mypy
 
-unit: venv
+examples: venv ## GitHub's published webhooks, where npm is: one of the unit tests reads them all
+	@$(PY) -m e2e.cluster.examples
+
+unit: venv examples
 	@.venv/bin/pytest tests -m "not long" --numprocesses=auto --dist=worksteal
 
 explore: venv ## Every state of a small world, and seeded faults that must be found there
