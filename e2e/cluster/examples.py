@@ -41,7 +41,11 @@ def _fetched(draft: Path) -> None:
     if not shutil.which("npm"):
         raise ClusterError("npm is not on this machine: install Node.js to have GitHub's examples")
     with tempfile.TemporaryDirectory() as folder:
-        run(["npm", "pack", PACKAGE, "--silent", "--ignore-scripts", "--pack-destination", folder], cwd=Path(folder), timeout=120)
+        run(
+            ["npm", "pack", PACKAGE, "--loglevel=error", "--ignore-scripts", "--pack-destination", folder],
+            cwd=Path(folder),
+            timeout=120,
+        )
         archives = list(Path(folder).glob("*.tgz"))
         if len(archives) != 1:
             raise ClusterError(f"npm pack {PACKAGE} left {len(archives)} archives, and one was expected")

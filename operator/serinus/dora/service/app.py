@@ -12,7 +12,7 @@ import hmac
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
@@ -26,6 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from serinus.dora.facts import Fact, MarkSays
 from serinus.dora.figures import Window
 from serinus.dora.intake import LARGEST, READERS, Reader, Refused
+from serinus.dora.intake.received import header
+from serinus.dora.intake.uploads import headers_of
 from serinus.dora.metrics import Scope, five
 from serinus.dora.service.config import READING, Config
 from serinus.dora.service.figures import Figures
@@ -117,13 +119,13 @@ class Service:
         return reader, secret
 
 
-async def body_of(request: Request) -> bytes:
+async def body_of(request: Request, largest: int = LARGEST) -> bytes:
     """No more of it is read than is taken. Raises Refused(413)."""
     parts = bytearray()
     async for part in request.stream():
         parts += part
-        if len(parts) > LARGEST:
-            raise Refused(413, f"the body has more than {LARGEST} bytes")
+        if len(parts) > largest:
+            raise Refused(413, f"the body has more than {largest} bytes")
     return bytes(parts)
 
 
@@ -141,18 +143,30 @@ def may_read(request: Request) -> None:
 async def take(request: Request, reader: Annotated[str, Path(description="The source, such as github.")]) -> Taken:
     """Takes what a source says: a webhook of GitHub, GitLab, Alertmanager or PagerDuty, CDEvents, or facts written by hand.
 
+    `junit` and `coverage` take a file as tools write it (JUnit's XML; Cobertura's XML or LCOV), and in the query where it is of:
+    `repository` and `commit`, and as far as there are any `branch`, `run`, `job`, `suite`, `part` and `at`.
+
     202: durable. A repeat is taken, and changes nothing. 4xx: the reason; what was signed is kept in quarantine. 503: come again.
     """
     service: Service = request.app.state.service
     source, secret = service.reader(reader)
-    body = await body_of(request)
+    now = datetime.now(UTC)
+    if source.uploads:  # a token tells who it is before 8 MiB are read
+        source.verify(request.headers, b"", secret)
+    body = await body_of(request, source.largest)
     source.verify(request.headers, body, secret)
+    headers: Mapping[str, str] = request.headers
     try:
-        facts = source.facts(request.headers, body, service.config.reading)
+        if source.uploads:
+            headers = headers_of(request.url.query, headers, now.isoformat())
+            facts = await asyncio.to_thread(source.facts, headers, body, service.config.reading)
+        else:
+            facts = source.facts(headers, body, service.config.reading)
     except Refused as refused:
-        kept = {name: request.headers[name] for name in source.headers if name in request.headers}
-        now = datetime.now(UTC)
-        await asyncio.to_thread(service.log.hold, source.name, kept, body, refused.status, refused.reason, now)
+        # A file that is larger stays with whoever has it: a quarantine of them would fill a disk.
+        if len(body) <= LARGEST:
+            kept = {name: value for name in source.headers if (value := header(headers, name))}
+            await asyncio.to_thread(service.log.hold, source.name, kept, body, refused.status, refused.reason, now)
         raise
     await service.reception.take(facts)
     return Taken(facts=len(facts))
