@@ -463,6 +463,16 @@ def test_a_job_says_the_same_as_its_pipeline_does():
     assert alone.at == at("08:03:00")
 
 
+def test_a_job_waits_for_a_runner_since_it_was_queued_not_since_its_pipeline_was_created():
+    (told,) = gitlab(job(build_queued_duration=12.4))
+    assert isinstance(told.says, RunSays)
+    assert told.says.queued == at("08:00:48")
+    for odd in (None, -1, 1e300):
+        (told,) = gitlab(job(build_queued_duration=odd))
+        assert isinstance(told.says, RunSays)
+        assert told.says.queued == at("08:00:00")
+
+
 @pytest.mark.parametrize("kind", ["note", "issue", "tag_push", "wiki_page", "emoji", None, 7, [], {}])
 def test_kinds_that_nobody_reads_are_taken_and_say_nothing(kind):
     assert gitlab({"object_kind": kind}) == []

@@ -31,9 +31,11 @@ from serinus.dora.intake.uploads import headers_of
 from serinus.dora.metrics import Scope, five
 from serinus.dora.service.config import READING, Config
 from serinus.dora.service.figures import Figures
+from serinus.dora.service.pipelines import pipelines
 from serinus.dora.service.reception import Full, Reception
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
+from serinus.dora.store.pipelines import Follower
 from serinus.dora.store.schema import connect
 
 log = logging.getLogger("serinus.dora")
@@ -89,6 +91,7 @@ class Service:
         self.config = config
         engine = connect(config.database)
         self.log, self.keeper = Log(engine), Keeper(engine, config.catalog)
+        self.follower = Follower(engine, config.catalog)
         self._new = asyncio.Event()
         self._new.set()  # what a process before this one left
         self.reception = Reception(self.log, self._new.set)
@@ -101,6 +104,7 @@ class Service:
             self._new.clear()
             try:
                 services = await asyncio.to_thread(self.keeper.catch_up)
+                await asyncio.to_thread(self.follower.catch_up)
             except SQLAlchemyError as error:
                 log.error("keeping up: %s", error)
                 await asyncio.sleep(RETRY)
@@ -291,6 +295,7 @@ def application(config: Config) -> FastAPI:
     app.post("/marks", status_code=202, **reading)(mark)
     app.get("/facts", **reading)(export)
     app.get("/figures", **reading)(figures)
+    app.get("/pipelines", **reading)(pipelines)
     app.get("/live", **reading)(live)
     app.get("/healthz")(healthy)
     for kind, answer in ((Refused, _refused), (Full, _full), (SQLAlchemyError, _broken)):
