@@ -131,7 +131,7 @@ merges = Table(
     Column("base", Text, nullable=False),
     Column("commit", Text, nullable=False),
     Column("merged", BigInteger, nullable=False),
-    Index("merges_commit", "commit"),
+    Index("merges_commit", "commit", "repository"),
     Index("merges_repository", "repository", "base"),
 )
 #: Uploads of results of tests; their tests are in the facts.

@@ -35,7 +35,7 @@ def upgrade() -> None:
         *_texts("repository", "base", "commit"),
         *_numbers("merged"),
     )
-    op.create_index("merges_commit", "merges", ["commit"])
+    op.create_index("merges_commit", "merges", ["commit", "repository"])
     op.create_index("merges_repository", "merges", ["repository", "base"])
     op.create_table(
         "suites",
