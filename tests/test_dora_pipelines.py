@@ -454,7 +454,7 @@ def test_a_hundred_thousand_runs_in_a_window_are_read_in_seconds(engine: Engine,
     with capsys.disabled():
         sys.stderr.write(
             f"\n{engine.dialect.name}: 100,000 runs with 200,000 jobs: written in {written - began:.0f} s, followed in"
-            f" {followed_ - written:.0f} s, told in {took:.1f} s with {more:.0f} MiB more\n"
+            f" {followed_ - written:.0f} s, told in {took:.1f} s; the peak of memory rose by {more:.0f} MiB\n"
         )
     assert took < 60
     assert more < 200
