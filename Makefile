@@ -7,7 +7,7 @@ CLUSTER ?=
 export CLUSTER
 export KUBECONFIG_FILE := $(CURDIR)/.cluster/kubeconfig
 
-.PHONY: help demo down test postgres browser check e2e lint types unit explore format crds docs lock bench bench-grouping bench-analysis fuzz cluster-up cluster-down images install uninstall clean
+.PHONY: help demo down test postgres browser examples check e2e lint types unit explore format crds docs lock bench bench-grouping bench-analysis fuzz cluster-up cluster-down images install uninstall clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -73,7 +73,10 @@ lint: venv
 types: venv
 	@.venv/bin/mypy
 
-unit: venv
+examples: venv ## GitHub's published webhooks, where npm is: one of the unit tests reads them all
+	@$(PY) -m e2e.cluster.examples
+
+unit: venv examples
 	@.venv/bin/pytest tests -m "not long" --numprocesses=auto --dist=worksteal
 
 explore: venv ## Every state of a small world, and seeded faults that must be found there
@@ -82,7 +85,7 @@ explore: venv ## Every state of a small world, and seeded faults that must be fo
 e2e: venv ## The tests on a real cluster
 	@$(PY) -m e2e.cluster up
 	$(PY) -m e2e.cluster images
-	.venv/bin/pytest e2e/test_api_server.py e2e/test_dora_rights.py e2e/test_envoy.py tests/test_chart.py --durations=5  # the chart again: now there is a helm
+	.venv/bin/pytest e2e/test_api_server.py e2e/test_dora_rights.py e2e/test_envoy.py e2e/test_alertmanager.py tests/test_chart.py --durations=5  # the chart again: now there is a helm
 	$(PY) -m e2e.scenarios
 
 bench: venv ## The figures of the README, measured: prints a table and writes it to bench-results/

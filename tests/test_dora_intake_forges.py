@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
-import os
+import tarfile
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e.cluster import examples
 from tests.bodies import (
     PROJECT,
     REPOSITORY,
@@ -31,7 +34,6 @@ from tests.bodies import (
 from serinus.dora.facts import ChangeSays, CommitSays, Fact, ReleaseSays, RunSays, known
 from serinus.dora.intake import READERS, Refused, Settings
 
-EXAMPLES = Path(os.environ.get("OCTOKIT_EXAMPLES") or "/nonexistent")
 CHANGE = "github.com/shop/checkout#12"
 MERGE_REQUEST = "gitlab.example:8443/shop/checkout!3"
 
@@ -314,16 +316,38 @@ def test_what_is_wrong_with_a_webhook_is_said():
 
 
 def test_githubs_published_examples_are_all_taken():
-    """npm pack @octokit/webhooks-examples; OCTOKIT_EXAMPLES is the unpacked folder."""
-    files = sorted(EXAMPLES.glob("*/index.json"))
+    """Of github.com and of six versions of its server. That one is refused would be a change of GitHub's, or a fault here."""
+    files = examples.there()
     if not files:
-        pytest.skip("GitHub's examples are not there: set OCTOKIT_EXAMPLES")
-    told: Counter[str] = Counter()
+        pytest.skip(examples.MISSING)
+    told, read, refused = Counter[str](), 0, []
     for path in files:
         for event in json.loads(path.read_text()):
             for number, example in enumerate(event["examples"]):
-                told.update(fact.about for fact in github(event["name"], example, f"{event['name']}-{number}"))
+                name = f"{path.parent.name}-{event['name']}-{number}"
+                read += 1
+                try:
+                    told.update(fact.about for fact in github(event["name"], example, name))
+                except Refused as failure:
+                    refused.append(f"{name}: {failure}")
+    assert refused == []
+    assert read > 500
     assert set(told) == {"change", "commit", "release", "run"}
+
+
+def test_examples_that_are_not_what_was_pinned_are_not_unpacked(tmp_path):
+    packed = tmp_path / "examples.tgz"
+    with tarfile.open(packed, "w:gz") as archive:
+        for name in ("package/api.github.com/index.json", "package/../index.json", "/index.json", "package/README.md"):
+            member = tarfile.TarInfo(name)
+            member.size = 2
+            archive.addfile(member, io.BytesIO(b"[]"))
+    with pytest.raises(examples.Tampered, match="do not use it"):
+        examples.unpack(packed, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+    digest = "sha512-" + base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
+    examples.unpack(packed, tmp_path / "yes", digest)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")] == ["yes/api.github.com/index.json"]
 
 
 # --- GitLab
@@ -437,6 +461,16 @@ def test_a_job_says_the_same_as_its_pipeline_does():
     _, within = gitlab(pipeline())
     assert (alone.key, alone.says, alone.at) == (within.key, within.says, within.at)
     assert alone.at == at("08:03:00")
+
+
+def test_a_job_waits_for_a_runner_since_it_was_queued_not_since_its_pipeline_was_created():
+    (told,) = gitlab(job(build_queued_duration=12.4))
+    assert isinstance(told.says, RunSays)
+    assert told.says.queued == at("08:00:48")
+    for odd in (None, -1, 1e300):
+        (told,) = gitlab(job(build_queued_duration=odd))
+        assert isinstance(told.says, RunSays)
+        assert told.says.queued == at("08:00:00")
 
 
 @pytest.mark.parametrize("kind", ["note", "issue", "tag_push", "wiki_page", "emoji", None, 7, [], {}])

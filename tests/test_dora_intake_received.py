@@ -167,7 +167,8 @@ def test_a_good_request_is_taken_in_any_case_of_its_headers(source: str, headers
 
 @pytest.mark.parametrize("source", READERS)
 def test_unsigned_and_wrongly_signed_requests_are_refused(source: str):
-    headers, body = next((headers, encoded(body)) for name, headers, body in GOOD if name == source)
+    # Files that are uploaded have a bearer's token, which is not of what they hold.
+    headers, body = next(((headers, encoded(body)) for name, headers, body in GOOD if name == source), ({}, b"<testsuite/>"))
     good = signed(source, body)
     (name, value), *_ = good.items()
     wrong = [{}, {name: ""}, {name: value + "0"}, {name: value[:-1]}, {name: "Bearer"}, {name: "sha256="}, {name: "v1="}]
@@ -195,7 +196,7 @@ def test_a_signature_is_of_the_whole_body(source: str):
 def test_a_body_that_is_too_large_is_refused_before_anything_is_computed():
     for reader in READERS.values():
         with pytest.raises(Refused) as caught:
-            reader.receive({}, b" " * (LARGEST + 1), SECRET)
+            reader.receive({}, b" " * (reader.largest + 1), SECRET)
         assert caught.value.status == 413
 
 

@@ -138,6 +138,33 @@ def test_what_is_signed_and_cannot_be_read_is_refused_with_a_reason_and_kept(
         assert len(ask("GET", f"{address}/quarantine")[1]) == 1
 
 
+def test_files_of_a_pipeline_are_taken_up_to_8_mib_and_refused_with_a_reason(url: str, tmp_path: Path) -> None:
+    secrets = SECRETS | {"SERINUS_DORA_SECRET_JUNIT": SECRET, "SERINUS_DORA_SECRET_COVERAGE": SECRET}
+    bearer = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/xml"}
+    where = f"repository=acme/shop&commit={'a' * 40}"
+    large = b'<testsuite><testcase name="a"/>' + b" " * (2 * 1024 * 1024) + b"</testsuite>"
+    with serving(url, tmp_path, secrets) as (address, _):
+        junit, coverage = f"{address}/ingest/junit", f"{address}/ingest/coverage"
+        for _ in range(2):
+            assert ask("POST", f"{junit}?{where}&suite=unit", large, bearer) == (202, {"facts": 1})
+        assert ask("POST", f"{coverage}?{where}", b"SF:a\nLF:4\nLH:3\nend_of_record\n", bearer) == (202, {"facts": 1})
+        facts = [json.loads(line) for line in ask("GET", f"{address}/facts")[1].splitlines()]
+        assert [(fact["about"], fact["says"]["repository"]) for fact in facts] == [
+            ("tests", "acme/shop"),
+            ("coverage", "acme/shop"),
+        ]
+        assert ask("POST", f"{junit}?{where}", large, bearer | {"Authorization": "Bearer guessed"})[0] == 401
+        assert ask("POST", f"{junit}?{where}&comit=1", b"<testsuite/>", bearer)[0] == 422
+        assert ask("POST", f"{junit}?{where}", b"<testsuite>" + b" " * (8 * 1024 * 1024), bearer)[0] == 413
+        assert ask("POST", f"{junit}?{where}", large[:-3], bearer)[0] == 400, "and too large to be kept"
+        assert ask("POST", f"{junit}?{where}&job=j", b"<testsuite>", bearer)[0] == 400
+        held = ask("GET", f"{address}/quarantine")[1]
+        assert [(one["reader"], one["body"]) for one in held] == [("junit", "<testsuite/>"), ("junit", "<testsuite>")]
+        again = ask("POST", f"{address}/quarantine/{held[1]['number']}/again")
+        assert again[0] == 400, "as bad as before"
+        assert "repository" not in again[1]["detail"], "where it is from was kept"
+
+
 def test_who_may_read(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path}/dora.db"
     with serving(database, tmp_path) as (address, _):

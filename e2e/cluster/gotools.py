@@ -37,6 +37,8 @@ GO_PACKAGES = {
     "pause": "./pause",
     "shop": "./shop",
 }
+ALONE = {"alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager"}
+"""Programs of modules of their own, in e2e/tools/<name>: the versions of the cluster's programs stay as they are."""
 CLIENTS = ("kubectl", "helm", "hey")
 NODE = (
     "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet", "etcd", "coredns", "pause"
@@ -63,6 +65,19 @@ def programs(names: Iterable[str]) -> dict[str, Path]:
         with cache.lock("go-tools"), part(f"Go build of {', '.join(missing)}"):
             _build([name for name in missing if not _binary(name).exists()])
     return {name: _binary(name) for name in names}
+
+
+def alone(name: str) -> Path:
+    """Return the path of a program of ALONE; it is built if it is not in the cache."""
+    folder, package = TOOLS_SOURCE / name, ALONE[name]
+
+    def make(draft: Path) -> None:
+        draft.mkdir()
+        with part(f"Go build of {name}"):
+            words = ["build", "-trimpath", f"-gcflags={COMPILER_FLAGS}", "-ldflags=-s -w", "-o", draft / name, package]
+            run([go(), *words], cwd=folder, env=ENVIRONMENT)
+
+    return cache.entry(f"tools/{name}-{digest(package, COMPILER_FLAGS, folder)}", make) / name
 
 
 def key(name: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date, timedelta
 from enum import StrEnum
@@ -15,11 +17,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from serinus.dora.facts import Fact
     from serinus.dora.service.config import Config
     from serinus.dora.service.figures import Figures
     from serinus.dora.service.source import Source
 
 app = typer.Typer(no_args_is_help=True)
+
+#: Reasons that are told.
+_SHOWN = 20
 
 Settings = Annotated[Path | None, typer.Option("--config", help="The file of settings; the defaults without.")]
 Service = Annotated[str, typer.Option(help="Of one service only.")]
@@ -204,26 +210,106 @@ def gate(
 @app.command("import")
 def import_(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Files of facts, one JSON object a line, as /facts exports them.")
+        list[Path] | None,
+        typer.Argument(
+            help="Files of facts, one JSON object a line, as /facts exports them; folders of webhooks: <name>.json, and"
+            " <name>.headers.json beside it."
+        ),
     ] = None,
     releases: Annotated[
         bool, typer.Option("--releases", help="The Release objects of the cluster that kubectl talks to.")
     ] = False,
     cluster: Annotated[str, typer.Option(help="The cluster's name, as the operator has it.")] = "default",
+    git: Annotated[Path | None, typer.Option(help="A clone, whose commits and merges are taken in.")] = None,
+    repository: Annotated[str, typer.Option(help="With --git: github.com/acme/shop; without, what its origin says.")] = "",
+    branch: Annotated[str, typer.Option(help="With --git: the branch that is released from; without, what is checked out.")] = "",
+    deploys: Annotated[Path | None, typer.Option(help="A CSV of deployments: service,environment,commit,moment,outcome.")] = None,
+    source: Annotated[str, typer.Option(help="With a folder: who sent the webhooks, where no headers say so.")] = "",
     config: Settings = None,
 ) -> None:
     """Take history in. Once more changes nothing."""
     from serinus.dora.history import Unreadable, of_cluster, of_file, write
 
     settings = _settings(config)
+    refused = 0
     try:
         for path in files or []:
-            typer.echo(f"{path}: {write(settings.database, of_file(path))} facts")
+            if path.is_dir():
+                refused += _webhooks(path, source, settings)
+            else:
+                typer.echo(f"{path}: {write(settings.database, of_file(path))} facts")
+        if git is not None:
+            _history(git, repository, branch, settings)
+        if deploys is not None:
+            _deployments(deploys, settings)
         if releases:
             typer.echo(f"releases of {cluster}: {write(settings.database, of_cluster(cluster))} facts")
     except Unreadable as wrong:
         typer.secho(str(wrong), fg="red", err=True)
         raise typer.Exit(1) from None
+    if refused:
+        raise typer.Exit(1)
+
+
+def _webhooks(folder: Path, source: str, settings: Config) -> int:
+    """Takes in what can be read, and says of the rest why it cannot; returns how many those are."""
+    from serinus.dora import backfill
+    from serinus.dora.history import Unreadable, write
+
+    paths, wrong = backfill.payload_files(folder), list[str]()
+
+    def facts() -> Iterator[Fact]:
+        with typer.progressbar(paths, label=str(folder), file=sys.stderr) as bar:
+            for path in bar:
+                try:
+                    several = list(backfill.payloads(path))
+                except Unreadable as reason:
+                    wrong.append(str(reason))
+                    continue
+                for payload in several:
+                    try:
+                        said = backfill.of_payload(payload, source, settings.reading)
+                    except Unreadable as reason:
+                        wrong.append(str(reason))
+                    else:
+                        yield from said
+
+    count = write(settings.database, facts())
+    typer.echo(f"{folder}: {count} facts of {len(paths)} files, {len(wrong)} refused")
+    for reason in wrong[:_SHOWN]:
+        typer.secho(reason, fg="red", err=True)
+    if len(wrong) > _SHOWN:
+        typer.secho(f"and {len(wrong) - _SHOWN} more", fg="red", err=True)
+    return len(wrong)
+
+
+def _history(folder: Path, repository: str, branch: str, settings: Config) -> None:
+    from serinus.dora import backfill
+    from serinus.dora.history import Unreadable, write
+    from serinus.dora.repository import canonical
+
+    branch = branch or backfill.branch_of(folder)
+    name = canonical(repository) or backfill.origin_of(folder)
+    if not name:
+        raise Unreadable(f"{folder} has no origin: say which repository it is, as in --repository github.com/acme/shop")
+    commits = backfill.count_commits(folder, branch)
+    found = backfill.of_repository(folder, name, branch)
+
+    def facts() -> Iterator[Fact]:
+        with typer.progressbar(found, length=commits, label=f"{name} {branch}", file=sys.stderr) as bar:
+            for _, said in bar:
+                yield from said
+
+    typer.echo(f"{name} {branch}: {write(settings.database, facts())} facts of {commits} commits")
+
+
+def _deployments(path: Path, settings: Config) -> None:
+    from serinus.dora import backfill
+    from serinus.dora.history import write
+
+    releases = list(backfill.of_deploys(path))  # all or none: whoever mends a line starts again
+    with typer.progressbar(releases, label=str(path), file=sys.stderr) as bar:
+        typer.echo(f"{path}: {write(settings.database, bar)} facts")
 
 
 def _settings(path: Path | None) -> Config:

@@ -1,4 +1,4 @@
-"""What is known: facts about releases, changes, incidents, commits and pipeline runs. Pure.
+"""What is known: facts about releases, changes, incidents, commits, pipeline runs, and what their tests said. Pure.
 
 A fact is what one source said at one moment about one thing; it never changes and is never taken back. What is known of a thing
 follows from all facts about it, in whatever order they came: of each field the newest word counts (`Fact.at`, then `Fact.id`),
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from serinus.api.base import fitted
 
@@ -32,6 +32,11 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Word = Annotated[str, StringConstraints(max_length=512)]
 #: Prose is cut rather than refused.
 Prose = Annotated[str, AfterValidator(fitted)]
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+#: Tests that one fact may tell of: the slowest, the failed, the flaky.
+SLOWEST, FAILED, FLAKY = 50, 200, 200
+CASES = SLOWEST + FAILED + FLAKY
 
 Outcome = Literal["Promoted", "RolledBack", "Aborted", "Superseded", "Skipped"]
 
@@ -186,11 +191,61 @@ class RunSays(Saying):
     finished: Moment | None = None
 
 
-Says = ReleaseSays | ChangeSays | CommitSays | ArtifactSays | IncidentSays | MarkSays | RunSays
-_KINDS: dict[str, type[Saying]] = {
-    kind.about: kind for kind in (ReleaseSays, ChangeSays, CommitSays, ArtifactSays, IncidentSays, MarkSays, RunSays)
-}
-About = Literal["release", "change", "commit", "artifact", "incident", "mark", "run"]
+class Case(BaseModel):
+    """One test of a suite. `flaky`: it passed, and only when it was tried again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Word
+    outcome: Literal["passed", "failed", "flaky", "skipped"]
+    milliseconds: Annotated[int, Field(ge=0, le=10**10)]
+
+
+class TestsSays(Saying):
+    """One run of a suite of tests, as it was uploaded. Bounded: not each of 20,000 tests that passed is told."""
+
+    about = "tests"
+    __test__: ClassVar[bool] = False  # whatever its name is to a collector of tests
+
+    repository: Word = ""
+    commit: Word = ""
+    branch: Word = ""
+    #: The pipeline's run and job, as its tool names them.
+    run: Word = ""
+    job: Word = ""
+    suite: Word = ""
+    #: All that are named, of which `failed` (also by an error), `skipped` and `flaky`.
+    tests: Count | None = None
+    failed: Count | None = None
+    skipped: Count | None = None
+    flaky: Count | None = None
+    milliseconds: Count | None = None
+    #: A digest of the names of those that were not skipped: of two runs with the same, each test ran in both.
+    ran: Word = ""
+    #: The slowest, and those that failed or are flaky, as far as there was room for them.
+    cases: Annotated[tuple[Case, ...], Field(max_length=CASES)] = ()
+
+
+class CoverageSays(Saying):
+    """What the tests of a commit went through."""
+
+    about = "coverage"
+
+    repository: Word = ""
+    commit: Word = ""
+    branch: Word = ""
+    #: Of several parts of a repository, such as a service, which one.
+    part: Word = ""
+    lines: Count | None = None
+    lines_covered: Count | None = None
+    branches: Count | None = None
+    branches_covered: Count | None = None
+
+
+Says = ReleaseSays | ChangeSays | CommitSays | ArtifactSays | IncidentSays | MarkSays | RunSays | TestsSays | CoverageSays
+_ALL = (ReleaseSays, ChangeSays, CommitSays, ArtifactSays, IncidentSays, MarkSays, RunSays, TestsSays, CoverageSays)
+_KINDS: dict[str, type[Saying]] = {kind.about: kind for kind in _ALL}
+About = Literal["release", "change", "commit", "artifact", "incident", "mark", "run", "tests", "coverage"]
 
 
 class Fact(BaseModel):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from serinus.dora.facts import Fact
-from serinus.dora.intake import alertmanager, cdevents, generic, github, gitlab, pagerduty
+from serinus.dora.intake import alertmanager, cdevents, coverage, generic, github, gitlab, junit, pagerduty, uploads
 from serinus.dora.intake.received import LARGEST, Headers, Refused, Secret, bounded
 from serinus.dora.intake.settings import Settings
 
@@ -22,6 +22,7 @@ class Reader:
     """One source. Its functions raise Refused, and nothing else, whatever was received.
 
     `delivered`: the id by which a repeat of the whole request is known. `headers`: those that have to be kept with the body.
+    `uploads`: a file of at most `largest` bytes, with what `serinus.dora.intake.uploads` says beside it.
     """
 
     name: str
@@ -29,10 +30,16 @@ class Reader:
     verify: Callable[[Headers, bytes, Secret], None]
     delivered: Callable[[Headers, bytes], str]
     facts: Callable[[Headers, bytes, Settings], list[Fact]]
+    uploads: bool = False
+
+    @property
+    def largest(self) -> int:
+        """Bytes of a body that is read."""
+        return uploads.LARGEST if self.uploads else LARGEST
 
     def receive(self, headers: Headers, body: bytes, secret: Secret, settings: Settings | None = None) -> list[Fact]:
         """All in one: bounded, verified, read. Raises Refused."""
-        bounded(body)
+        bounded(body, self.largest)
         self.verify(headers, body, secret)
         return self.facts(headers, body, settings or Settings())
 
@@ -48,5 +55,7 @@ READERS: dict[str, Reader] = {
         Reader("alertmanager", (), alertmanager.verify, alertmanager.delivered, alertmanager.facts),
         Reader("pagerduty", ("X-Webhook-Id",), pagerduty.verify, pagerduty.delivered, pagerduty.facts),
         Reader("generic", (), generic.verify, generic.delivered, generic.facts),
+        Reader("junit", uploads.HEADERS, junit.verify, junit.delivered, junit.facts, uploads=True),
+        Reader("coverage", uploads.HEADERS, coverage.verify, coverage.delivered, coverage.facts, uploads=True),
     )
 }

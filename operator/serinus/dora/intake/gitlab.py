@@ -7,6 +7,7 @@ https://docs.gitlab.com/user/project/integrations/webhooks/#delivery-headers.
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -40,6 +41,8 @@ SOURCE = "gitlab"
 
 Result = Literal["", "success", "failure", "cancelled", "skipped"]
 _RESULTS: dict[str, Result] = {"success": "success", "failed": "failure", "canceled": "cancelled", "skipped": "skipped"}
+#: Seconds; a job that has waited for longer was forgotten.
+_LONGEST_WAIT = 30 * 86400
 _COMMIT_URL = re.compile(r".*/commit/([0-9a-f]{40}|[0-9a-f]{64})")
 
 
@@ -252,7 +255,7 @@ def _deployment(telling: Telling, event: DeploymentEvent) -> None:
 
 
 class Build(Payload):
-    """A job of a pipeline."""
+    """A job of a pipeline. It was created with the pipeline, and queued when what it needs was there."""
 
     id: int
     name: Text = ""
@@ -260,6 +263,14 @@ class Build(Payload):
     created_at: Perhaps = None
     started_at: Perhaps = None
     finished_at: Perhaps = None
+    queued_duration: float | None = None
+
+    @property
+    def queued_at(self) -> datetime | None:
+        """When it began to wait for a runner; where that is not told, when it was created."""
+        if self.started_at is None or self.queued_duration is None or not 0 <= self.queued_duration <= _LONGEST_WAIT:
+            return self.created_at
+        return self.started_at - timedelta(seconds=round(self.queued_duration))
 
 
 class Pipeline(Payload):
@@ -314,6 +325,7 @@ class JobEvent(Payload):
     build_created_at: Perhaps = None
     build_started_at: Perhaps = None
     build_finished_at: Perhaps = None
+    build_queued_duration: float | None = None
     pipeline_id: int
     ref: Text = ""
     sha: Text = ""
@@ -328,6 +340,7 @@ def _job_event(telling: Telling, event: JobEvent) -> None:
         created_at=event.build_created_at,
         started_at=event.build_started_at,
         finished_at=event.build_finished_at,
+        queued_duration=event.build_queued_duration,
     )
     if build.created_at is None and build.started_at is None and build.finished_at is None:
         raise Refused(422, "none of build_created_at, build_started_at and build_finished_at is there")
@@ -346,7 +359,7 @@ def _job(telling: Telling, project: Project, pipeline: str, of: Pipeline | JobEv
         commit=of.sha,
         branch=of.ref,
         result=_RESULTS.get(build.status, ""),
-        queued=build.created_at,
+        queued=build.queued_at,
         started=build.started_at,
         finished=build.finished_at if build.status in _RESULTS else None,
     )

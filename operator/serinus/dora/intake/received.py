@@ -57,10 +57,10 @@ class Refused(Exception):
 # --- JSON
 
 
-def bounded(body: bytes) -> None:
-    """Raises Refused(413) for more than `LARGEST` bytes."""
-    if len(body) > LARGEST:
-        raise Refused(413, f"the body has {len(body)} bytes; at most {LARGEST} are taken")
+def bounded(body: bytes, largest: int = LARGEST) -> None:
+    """Raises Refused(413) for more than `largest` bytes."""
+    if len(body) > largest:
+        raise Refused(413, f"the body has {len(body)} bytes; at most {largest} are taken")
 
 
 def parse(body: bytes) -> Any:

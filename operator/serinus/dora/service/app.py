@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -23,7 +23,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from serinus.dora import rollup
 from serinus.dora.facts import Fact, MarkSays
 from serinus.dora.figures import Window
-from serinus.dora.intake import READERS, Reader, Refused
+from serinus.dora.intake import LARGEST, READERS, Reader, Refused
+from serinus.dora.intake.received import header
+from serinus.dora.intake.uploads import headers_of
 from serinus.dora.metrics import Scope, five
 from serinus.dora.review import Page
 from serinus.dora.service.body import body_of
@@ -31,10 +33,12 @@ from serinus.dora.service.config import Config
 from serinus.dora.service.entrance import Entrance, guard, may_read, may_write, still_reads
 from serinus.dora.service.figures import Figures
 from serinus.dora.service.page import page
+from serinus.dora.service.pipelines import pipelines
 from serinus.dora.service.reception import Full, Reception
 from serinus.dora.service.site import register
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
+from serinus.dora.store.pipelines import Follower
 from serinus.dora.store.schema import connect
 
 log = logging.getLogger("serinus.dora")
@@ -88,6 +92,7 @@ class Service:
         self.config = config
         self.engine = engine = connect(config.database)
         self.log, self.keeper = Log(engine), Keeper(engine, config.catalog, ZoneInfo(config.zone))
+        self.follower = Follower(engine, config.catalog)
         self._new = asyncio.Event()
         self._new.set()  # what a process before this one left
         self.reception = Reception(self.log, self._new.set)
@@ -106,6 +111,7 @@ class Service:
             self._new.clear()
             try:
                 services = await asyncio.to_thread(self.keeper.catch_up)
+                await asyncio.to_thread(self.follower.catch_up)
             except SQLAlchemyError as error:
                 log.error("keeping up: %s", error)
                 await asyncio.sleep(RETRY)
@@ -127,18 +133,30 @@ class Service:
 async def take(request: Request, reader: Annotated[str, Path(description="The source, such as github.")]) -> Taken:
     """Takes what a source says: a webhook of GitHub, GitLab, Alertmanager or PagerDuty, CDEvents, or facts written by hand.
 
+    `junit` and `coverage` take a file as tools write it (JUnit's XML; Cobertura's XML or LCOV), and in the query where it is of:
+    `repository` and `commit`, and as far as there are any `branch`, `run`, `job`, `suite`, `part` and `at`.
+
     202: durable. A repeat is taken, and changes nothing. 4xx: the reason; what was signed is kept in quarantine. 503: come again.
     """
     service: Service = request.app.state.service
     source, secret = service.reader(reader)
-    body = await body_of(request)
+    now = datetime.now(UTC)
+    if source.uploads:  # a token tells who it is before 8 MiB are read
+        source.verify(request.headers, b"", secret)
+    body = await body_of(request, source.largest)
     source.verify(request.headers, body, secret)
+    headers: Mapping[str, str] = request.headers
     try:
-        facts = source.facts(request.headers, body, service.config.reading)
+        if source.uploads:
+            headers = headers_of(request.url.query, headers, now.isoformat())
+            facts = await asyncio.to_thread(source.facts, headers, body, service.config.reading)
+        else:
+            facts = source.facts(headers, body, service.config.reading)
     except Refused as refused:
-        kept = {name: request.headers[name] for name in source.headers if name in request.headers}
-        now = datetime.now(UTC)
-        await asyncio.to_thread(service.log.hold, source.name, kept, body, refused.status, refused.reason, now)
+        # A file that is larger stays with whoever has it: a quarantine of them would fill a disk.
+        if len(body) <= LARGEST:
+            kept = {name: value for name in source.headers if (value := header(headers, name))}
+            await asyncio.to_thread(service.log.hold, source.name, kept, body, refused.status, refused.reason, now)
         raise
     await service.reception.take(facts)
     return Taken(facts=len(facts))
@@ -288,6 +306,7 @@ def application(config: Config) -> FastAPI:
     app.get("/facts", **reading)(export)
     app.get("/figures", **reading)(figures)
     app.get("/review", **reading)(review)
+    app.get("/pipelines", **reading)(pipelines)
     app.get("/live", **reading)(live)
     app.get("/healthz")(healthy)
     register(app, may_read)

@@ -72,6 +72,19 @@ class Log:
         with self._engine.connect() as connection:
             return [(row.seq, _fact(row)) for row in connection.execute(wanted)]
 
+    def told(self, kinds: Iterable[str], seq: int, limit: int) -> tuple[int, list[tuple[str, str]]]:
+        """(kind, key) of the next facts of these kinds after `seq`, at most `limit`.
+
+        And before them: up to which number there are no others.
+        """
+        with self._engine.connect() as connection:
+            newest = connection.execute(select(func.max(facts.c.seq))).scalar_one() or 0
+            wanted = select(facts.c.seq, facts.c.about, facts.c.key).where(
+                facts.c.seq > seq, facts.c.seq <= newest, facts.c.about.in_(list(kinds))
+            )
+            rows = connection.execute(wanted.order_by(facts.c.seq).limit(limit)).all()
+        return (rows[-1].seq if len(rows) == limit else newest), [(row.about, row.key) for row in rows]
+
     def about(self, kind: str, keys: Iterable[str]) -> list[Fact]:
         """All that is said about these things."""
         names, found = list(keys), []

@@ -123,6 +123,71 @@ progress = Table(
     Column("settings", Text, nullable=False),
 )
 
+# And what serinus.dora.store.pipelines makes of them. Moments are seconds; NULL: nobody says.
+
+#: Runs of pipelines, and their jobs, which have a `parent`. `run`: the run whatever its `attempt`.
+runs = Table(
+    "runs",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("repository", Text, nullable=False),
+    Column("parent", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("commit", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("queued", BigInteger),
+    Column("started", BigInteger),
+    Column("finished", BigInteger),
+    Index("runs_finished", "repository", "finished"),
+    Index("runs_commit", "commit"),
+)
+#: Changes that were merged.
+merges = Table(
+    "merges",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("repository", Text, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("commit", Text, nullable=False),
+    Column("merged", BigInteger, nullable=False),
+    Index("merges_commit", "commit", "repository"),
+    Index("merges_repository", "repository", "base"),
+)
+#: Uploads of results of tests; their tests are in the facts.
+suites = Table(
+    "suites",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("repository", Text, nullable=False),
+    Column("suite", Text, nullable=False),
+    Column("commit", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("milliseconds", BigInteger),
+    Column("failed", BigInteger, nullable=False),
+    Column("flaky", BigInteger, nullable=False),
+    Index("suites_at", "repository", "at"),
+)
+#: Coverage of a part of a repository at a commit.
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("repository", Text, nullable=False),
+    Column("part", Text, nullable=False),
+    Column("commit", Text, nullable=False),
+    Column("branch", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("lines", BigInteger, nullable=False),
+    Column("lines_covered", BigInteger, nullable=False),
+    Column("branches", BigInteger),
+    Column("branches_covered", BigInteger),
+    Index("coverage_at", "repository", "part", "at"),
+)
+#: One row: up to which fact these are made.
+followed = Table("followed", metadata, Column("seq", BigInteger, nullable=False))
+
 #: SQLite has one writer at a time, and a process has one such database.
 _writers = threading.Lock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
