@@ -434,9 +434,9 @@ def test_whoever_may_not_read_is_asked_who_they_are(browser: Browser, tmp_path: 
     with site(browser, tmp_path, 1, recent(1, 5), OPEN | {"SERINUS_DORA_SECRET_READING": "r3ading"}) as address:
         browser.open(address)
         field = browser.one("#token")
-        assert "reading needs Authorization" in browser.text("#login .reason")
+        assert "needs Authorization" in browser.text("#login .reason")
         field.send_keys("guessed", ENTER)
-        browser.says("#login-refused", "not that one")
+        browser.says("#login-refused", "not the secret for reading")
         field = browser.one("#token")
         field.clear()
         field.send_keys("r3ading", ENTER)

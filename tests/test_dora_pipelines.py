@@ -254,7 +254,7 @@ def said(number: int, moment: float, key: str, says: Says) -> Fact:
 
 def reported(engine: Engine, facts: Iterable[Fact], scope: Scope | None = None) -> Pipelines:
     Log(engine).append(list(facts), START)
-    keeper, follower = Keeper(engine, CATALOG), Follower(engine, CATALOG)
+    keeper, follower = Keeper(engine, CATALOG, ZoneInfo("UTC")), Follower(engine, CATALOG)
     keeper.catch_up()
     follower.catch_up()
     scope = scope or Scope("shop/checkout")
@@ -406,7 +406,7 @@ def test_facts_of_these_kinds_wake_no_service_and_come_back_as_lines(engine: Eng
         said(1, 0, "c", CoverageSays(repository="acme/shop", lines=3, lines_covered=0)),
     ]
     Log(engine).append(facts, START)
-    assert Keeper(engine, CATALOG).catch_up() == frozenset()
+    assert Keeper(engine, CATALOG, ZoneInfo("UTC")).catch_up() == frozenset()
     assert [Fact.parse(json.loads(json.dumps(fact.dump()))) for fact in Log(engine).all()] == facts
 
 

@@ -59,7 +59,7 @@ export async function mark(said) {
 export async function login(token) {
   sessionStorage.removeItem(KEPT);
   try {
-    await request("/login", { method: "POST", body: new URLSearchParams({ token }) });
+    await request("/login", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) });
   } catch (error) {
     if (error.status !== 404 && error.status !== 405) throw error;
     sessionStorage.setItem(KEPT, token);
