@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from tests.data.dora.month import BERLIN, CATALOG, FACTS, at, said
 from tests.stores import engine, postgres, url
 
-from serinus.dora.facts import Fact, IncidentSays, MarkSays, ReleaseSays
+from serinus.dora.facts import ArtifactSays, ChangeSays, Fact, IncidentSays, MarkSays, ReleaseSays
 from serinus.dora.figures import Window
 from serinus.dora.metrics import Book, Five, Scope, five, measure
 from serinus.dora.store import keeper
@@ -119,3 +119,21 @@ def test_made_anew_it_is_the_same(engine: Engine) -> None:
     before = kept(keeping)
     keeping.rebuild()
     assert kept(keeping) == before
+
+
+def test_what_is_new_in_a_repository_wakes_whoever_was_read_with_it_and_nobody_else(engine: Engine) -> None:
+    """Also where the release names an image, and only the image its repository."""
+    log, keeping = Log(engine), Keeper(engine, CATALOG, BERLIN)
+    image, commit = "registry.example/web:1", "c" * 40
+    log.append(
+        [
+            Fact.of("test", "1", NOW, "r1", ReleaseSays(service="web", environment="production", artifact=image, promoted=NOW)),
+            Fact.of("test", "2", NOW, image, ArtifactSays(repository="acme/web", commit=commit)),
+            Fact.of("test", "3", NOW, "r2", ReleaseSays(service="api", repository="acme/api", promoted=NOW)),
+        ],
+        NOW,
+    )
+    assert keeping.catch_up() >= {"web", "api"}
+    for number, (repository, service) in enumerate({"acme/web": "web", "acme/api": "api"}.items()):
+        log.append([Fact.of("hub", str(number), NOW, f"#{number}", ChangeSays(repository=repository, opened=NOW))], NOW)
+        assert keeping.catch_up() == {service}

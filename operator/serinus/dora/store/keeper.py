@@ -35,7 +35,9 @@ from serinus.dora.store.schema import attempts, links, loose, progress, weeks, w
 from serinus.dora.store.schema import facts as facts_table
 
 #: Raised when the rules by which figures follow from facts change: what was made by older ones is made anew.
-REVISION = 1
+REVISION = 2
+#: In `links`: the repositories that a service was read with, so that what is new in one of them wakes it.
+_READER = "reader"
 #: Facts that are looked at at once.
 BATCH = 5_000
 _ROWS = 200
@@ -220,17 +222,18 @@ class Keeper:
             about[kind].add(key)
         # A commit may be known to be of a repository by another word than this one.
         named["repository"] |= _homes(connection, named["commit"])
-        # What was built from a repository may be what a service runs whose manifests are elsewhere.
-        built = _keys(connection, "artifact", "repository", named["repository"]) | about["artifact"]
+        unnamed = named["repository"] & {""}
+        built = _keys(connection, "artifact", "repository", unnamed) | about["artifact"]
         built |= _keys(connection, "artifact", "commit", named["commit"])
         releases = about["release"] | _names(connection, "incident", "release", about["incident"])
         for kind, names in (
-            ("repository", named["repository"]),
+            ("repository", unnamed),
             ("commit", named["commit"]),
             ("artifact", _names(connection, "artifact", "artifact", built)),
         ):
             releases |= _keys(connection, "release", kind, names)
         services = {name for name, s in self._catalog.services.items() if repository_name(s.repository) in named["repository"]}
+        services |= _keys(connection, _READER, "repository", named["repository"] - unnamed)
         services |= _names(connection, "incident", "service", about["incident"])
         return services | _names(connection, "release", "service", releases)
 
@@ -238,7 +241,7 @@ class Keeper:
 
     def _read(self, service: str) -> None:
         with self._engine.connect() as connection:
-            facts = list(self._facts(connection, service))
+            facts, repositories = self._facts(connection, service)
         book = Book.of(facts, self._catalog)
         mine = [attempt for attempt in book.attempts.values() if attempt.service == service]
         unexplained = [
@@ -260,6 +263,9 @@ class Keeper:
         by_week = list(self._weeks(mine, unexplained))
         with writing(self._engine) as connection:
             stored.write(connection, service, by_week)
+            connection.execute(delete(links).where(links.c.about == _READER, links.c.key == service))
+            if reads := [vars(Link(_READER, service, "repository", name)) for name in sorted(repositories)]:
+                connection.execute(insert(links), reads)
             for table, found in ((attempts, rows), (loose, unexplained)):
                 keys = [row["key"] for row in found]
                 connection.execute(delete(table).where(table.c.service == service))
@@ -277,25 +283,26 @@ class Keeper:
             shelf = Shelf.of([attempt for attempt in mine if attempt.environment == environment], loose_here)
             yield from ((environment, week) for week in weeks_of(shelf, self._zone))
 
-    def _facts(self, connection: Connection, service: str) -> Iterator[Fact]:
-        """All that its releases, and the incidents that may be theirs, are known by."""
+    def _facts(self, connection: Connection, service: str) -> tuple[list[Fact], set[str]]:
+        """All that its releases, and the incidents that may be theirs, are known by; and the repositories they are of."""
         releases = _keys(connection, "release", "service", {service})
         incidents = _keys(connection, "incident", "service", {service}) | _keys(connection, "incident", "release", releases)
         # An incident may be of another service's release: then it is not this one's, and has to be seen not to be.
-        yield from self._log.about("release", releases | _names(connection, "incident", "release", incidents))
-        yield from self._log.about("incident", incidents)
-        marked = [f"release/{key}" for key in releases] + [f"incident/{key}" for key in incidents]
-        yield from self._log.about("mark", marked)
+        facts = self._log.about("release", releases | _names(connection, "incident", "release", incidents))
+        facts += self._log.about("incident", incidents)
+        facts += self._log.about("mark", [f"release/{key}" for key in releases] + [f"incident/{key}" for key in incidents])
         artifacts = _keys(connection, "artifact", "artifact", _names(connection, "release", "artifact", releases))
-        yield from self._log.about("artifact", artifacts)
+        facts += self._log.about("artifact", artifacts)
+        # What was built from a repository may be what a service runs whose manifests are elsewhere.
         repositories = _names(connection, "release", "repository", releases)
         repositories |= _names(connection, "artifact", "repository", artifacts)
         repositories |= {repository_name(self._catalog.service(service).repository)}
         commits = _names(connection, "release", "commit", releases) | _names(connection, "artifact", "commit", artifacts)
-        repositories |= _homes(connection, commits) | {""}
+        repositories |= _homes(connection, commits)
         for kind in ("change", "commit"):
-            keys = _keys(connection, kind, "repository", repositories) | _keys(connection, kind, "commit", commits)
-            yield from self._log.about(kind, keys)
+            keys = _keys(connection, kind, "repository", repositories | {""}) | _keys(connection, kind, "commit", commits)
+            facts += self._log.about(kind, keys)
+        return facts, repositories - {""}
 
 
 def _subject(fact: Fact) -> tuple[str, str]:
