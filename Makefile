@@ -7,7 +7,7 @@ CLUSTER ?=
 export CLUSTER
 export KUBECONFIG_FILE := $(CURDIR)/.cluster/kubeconfig
 
-.PHONY: help demo down test postgres browser examples check e2e lint types unit explore format crds docs lock bench bench-grouping bench-analysis fuzz cluster-up cluster-down images install uninstall clean
+.PHONY: help demo down test postgres browser examples check e2e lint types unit explore format crds docs lock bench bench-grouping bench-analysis bench-dora fuzz cluster-up cluster-down images install uninstall clean
 
 help: ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -99,6 +99,9 @@ bench-grouping: venv ## 1,000 Canaries at a real Prometheus, asked one by one an
 
 bench-analysis: venv ## Rules for judging a canary, side by side: docs/verdicts.md; QUICK=1 a few seconds, of a part; needs no cluster
 	@$(PY) -m e2e.verdicts $(if $(QUICK),--quick)
+
+bench-dora: venv postgres ## A million facts told to serinus dora on both databases: rate, memory, the page, the live page; needs no cluster
+	@$(PY) -m e2e.ledger $(if $(FACTS),--facts $(FACTS))
 
 fuzz: venv ## Manifests at and past every bound, and odd things done in mid-release, for MINUTES (30); SEED=n does the same again
 	@$(PY) -m e2e.cluster up

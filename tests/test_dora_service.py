@@ -176,6 +176,14 @@ def test_who_may_read(tmp_path: Path) -> None:
         assert ask("GET", f"{address}/facts", reading="")[0] == 200, "on this machine, where no secret is set"
 
 
+def test_nobody_fills_its_memory_before_it_asks_who_they_are(tmp_path: Path) -> None:
+    with serving(f"sqlite:///{tmp_path}/dora.db", tmp_path) as (address, _):
+        large = b'{"about": "' + b"x" * (1024 * 1024) + b'"}'
+        status, said = ask("POST", f"{address}/marks", large, {"Authorization": ""})
+        assert (status, said) == (413, {"detail": "the body has more than 1048576 bytes"})
+        assert ask("POST", f"{address}/marks", b"{}", {"Authorization": ""})[0] == 401
+
+
 def test_it_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
     settings = tmp_path / "dora.yaml"
     settings.write_text("databse: x\n")

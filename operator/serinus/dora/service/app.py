@@ -28,7 +28,7 @@ from serinus.dora.intake.received import header
 from serinus.dora.intake.uploads import headers_of
 from serinus.dora.metrics import Scope, five
 from serinus.dora.review import Page
-from serinus.dora.service.body import body_of
+from serinus.dora.service.body import Bounded, body_of
 from serinus.dora.service.config import Config
 from serinus.dora.service.entrance import Entrance, guard, may_read, may_write, still_reads
 from serinus.dora.service.figures import Figures
@@ -296,6 +296,7 @@ def application(config: Config) -> FastAPI:
 
     entrance = Entrance(config)
     app = FastAPI(title="Serinus DORA", version="v1", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(Bounded)
     guard(app, entrance)
     reading: dict[str, Any] = {"dependencies": [Depends(may_read)]}
     writing: dict[str, Any] = {"dependencies": [Depends(may_write)], "status_code": 202}
