@@ -93,7 +93,8 @@ class Queue:
             self.wake(key, delay)
 
     def _failed(self, key: Key, entry: _Entry, cause: str, message: str) -> float:
-        delay = min(LAST_RETRY, FIRST_RETRY * 2**entry.failures)
+        # Bounded also before the comparison: after a thousand failures the power is no number that a delay can be.
+        delay = min(LAST_RETRY, FIRST_RETRY * 2 ** min(entry.failures, 10))
         entry.failures += 1
         telemetry.errors.labels(cause).inc()
         log.warning("%s: %s; trying again in %.1f s", key, message, delay)
