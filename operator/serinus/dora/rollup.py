@@ -181,7 +181,10 @@ class Brief:
 
 def brief(parts: Sequence[Week], days: int) -> Brief:
     """Weeks of whatever services and environments, of which `days` days in all have begun."""
-    count = _totals(_table(parts))
+    return _brief(parts, days, _totals(_table(parts)))
+
+
+def _brief(parts: Sequence[Week], days: int, count: Mapping[str, int]) -> Brief:
     return Brief(
         days,
         count["deployments"],
@@ -197,7 +200,7 @@ def add_up(parts: Sequence[Week], days: int) -> Numbers:
     """The same, with all that stands beside them."""
     table = _table(parts)
     count = _totals(table)
-    five = brief(parts, days)
+    five = _brief(parts, days, count)
     return Numbers(
         days,
         five.deployments,

@@ -8,9 +8,9 @@ at its end; without that, the user's next `kubectl apply --server-side` or `helm
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Coroutine, Iterable, Set
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from serinus.api.canary import GatewayAPI
 from serinus.api.release import RouteRecord
@@ -31,6 +31,7 @@ from serinus.traffic.backends import (
 )
 
 RouteKind = Literal["HTTPRoute", "GRPCRoute"]
+T = TypeVar("T")
 
 
 class GatewayRouter:
@@ -121,13 +122,7 @@ class GatewayRouter:
         for key, rules in wanted.items():
             if patch := operations(_rules(self._routes[key]), rules):
                 patches[key] = patch
-        results = await asyncio.gather(
-            *(self._kube.patch(ROUTES[kind], self._namespace, name, patch) for (kind, name), patch in patches.items()),
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        await _all(self._kube.patch(ROUTES[kind], self._namespace, name, patch) for (kind, name), patch in patches.items())
         return bool(patches)
 
     def _is_left_alone(self, key: tuple[RouteKind, str], weight: int) -> bool:
@@ -137,11 +132,7 @@ class GatewayRouter:
     async def restore(self, records: list[RouteRecord]) -> bool:
         """The rules first, then who owns them."""
         known = {(record.kind, record.name): record for record in records}
-        results = await asyncio.gather(*(self._restore(key, known.get(key)) for key in self._routes), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return any(results)
+        return any(await _all(self._restore(key, known.get(key)) for key in self._routes))
 
     async def _restore(self, key: tuple[RouteKind, str], record: RouteRecord | None) -> bool:
         (kind, name), route = key, self._routes[key]
@@ -155,6 +146,17 @@ class GatewayRouter:
             with suppress(Conflict):  # somebody wrote in between: theirs is the last word on who owns what
                 await self._kube.patch(ROUTES[kind], self._namespace, name, [version, give_back])
         return bool(patch)
+
+
+async def _all(several: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Their results, when all have ended: what one of them raises keeps no other from its end."""
+    results = await asyncio.gather(*several, return_exceptions=True)
+    found = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        found.append(result)
+    return found
 
 
 def _rules(route: Object) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, delete, exists, insert, select
+from sqlalchemy import Column, Connection, Engine, delete, exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serinus.dora.catalog import Catalog, artifact_names, repository_name
@@ -372,21 +372,21 @@ def _progress(connection: Connection) -> tuple[int, set[str]]:
 
 def _keys(connection: Connection, about: str, kind: str, names: Iterable[str]) -> set[str]:
     """The things of a kind that are needed by any of these."""
-    wanted = sorted(names)
-    found: set[str] = set()
-    for start in range(0, len(wanted), _ROWS):
-        part = wanted[start : start + _ROWS]
-        query = select(links.c.key).where(links.c.about == about, links.c.kind == kind, links.c.name.in_(part))
-        found |= set(connection.execute(query).scalars())
-    return found
+    return _linked(connection, about, kind, links.c.key, links.c.name, names)
 
 
 def _names(connection: Connection, about: str, kind: str, keys: Iterable[str]) -> set[str]:
     """What these things are needed by."""
-    wanted = sorted(keys)
+    return _linked(connection, about, kind, links.c.name, links.c.key, keys)
+
+
+def _linked(
+    connection: Connection, about: str, kind: str, wanted: Column[str], by: Column[str], known: Iterable[str]
+) -> set[str]:
+    """One end of the links whose other end is among the known."""
+    several = sorted(known)
     found: set[str] = set()
-    for start in range(0, len(wanted), _ROWS):
-        part = wanted[start : start + _ROWS]
-        query = select(links.c.name).where(links.c.about == about, links.c.kind == kind, links.c.key.in_(part))
+    for start in range(0, len(several), _ROWS):
+        query = select(wanted).where(links.c.about == about, links.c.kind == kind, by.in_(several[start : start + _ROWS]))
         found |= set(connection.execute(query).scalars())
     return found
