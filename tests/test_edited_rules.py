@@ -266,3 +266,34 @@ def test_what_is_taken_is_never_more_than_was_there() -> None:
             return await router.take(most)
 
         assert asyncio.run(take()) == (most < 50)
+
+
+class Contested(Long):
+    """From a stage on a tool writes the second of two rules as it wants it, each time that somebody else has changed it."""
+
+    stage, wanted, times = "", [ref("web")], 0
+
+    def tick(self) -> None:
+        super().tick()
+        first, second = rules_of(self)
+        there = second["backendRefs"]
+        if self.stage in self.stages and "Ended" not in self.stages and len(there) > 1 and there != self.wanted:
+            self.times += 1
+            self.write(HTTP, {"spec": {"rules": [first, {"backendRefs": self.wanted}]}})
+
+
+@pytest.mark.parametrize("from_stage", ["Paused", "Promoting"])
+@pytest.mark.parametrize("put_back", [[ref("web", weight=1)], [ref("web", weight=100), ref("web-canary", weight=0)]])
+def test_a_tool_that_puts_one_of_two_rules_back_is_not_fought_for_ever(put_back: list[Object], from_stage: str) -> None:
+    def begin(world: World) -> None:
+        rule: Object = {"backendRefs": [ref("web", weight=1)]}
+        world.write(HTTP, {"spec": {"rules": [rule, rule]}})
+        GOOD[1](world)
+
+    class Tool(Contested):
+        stage, wanted = from_stage, put_back
+
+    world = lived((GOOD[0], begin), RESUME, kind=Tool)
+    assert isinstance(world, Tool)
+    assert world.stages[-1] == ("Aborted" if from_stage == "Paused" else "Promoted")
+    assert 0 < world.times <= 60

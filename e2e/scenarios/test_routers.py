@@ -134,3 +134,31 @@ def test_route_put_back_by_a_gitops_tool(space: str) -> None:
     assert weights(kubectl.get("httproute", NAME, space)) == [(NAME, 1)]
     answers = load.stop()
     assert answers.summary["failed"] == 0, answers.failures
+
+
+def test_one_of_two_rules_put_back_again_and_again(space: str) -> None:
+    """Worked in a few times, then told and left alone; when the tool has given up, the release goes on."""
+    follow.serve(space, replicas=1)
+    refs = {"backendRefs": [{"name": NAME, "port": 80}]}
+    route = shop.route(NAME, space)
+    route["spec"]["rules"] = [{"matches": [{"path": {"type": "PathPrefix", "value": "/api"}}], **refs}, refs]
+    kubectl.apply(route)
+    kubectl.apply(shop.canary(NAME, space, [*shop.steps("2s", 50), {"pause": {}}], metrics=[]))
+    follow.phase(NAME, space, "Stable")
+    before = (kubectl.get("httproute", NAME, space) or {})["spec"]
+    follow.set_env(space, MESSAGE="v2")
+    release = follow.reached(space, "v2", "Paused")
+    patch = json.dumps([{"op": "replace", "path": "/spec/rules/1/backendRefs", "value": refs["backendRefs"]}])
+    put_back = []
+
+    def tool() -> bool:
+        if len(weights(kubectl.get("httproute", NAME, space), 1)) > 1:
+            put_back.append(kubectl.run("patch", "httproute", NAME, "-n", space, "--type=json", "--patch", patch))
+        return len(put_back) > 20 or weights(kubectl.get("httproute", NAME, space)) == [(NAME, 1)]
+
+    kubectl.until("the route is left alone", tool)
+    follow.says(space, "Conflicted", "True", "RouteReverted")
+    assert 2 <= len(put_back) <= 20
+    kubectl.run("annotate", "canary", NAME, "-n", space, f"serinus.dev/resume={release['metadata']['name']}/1")
+    assert follow.ended(space, "v2")["status"]["outcome"] == "Promoted"
+    assert (kubectl.get("httproute", NAME, space) or {})["spec"] == before

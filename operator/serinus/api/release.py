@@ -205,6 +205,8 @@ class ReleaseStatus(Model):
     #: How often somebody else put the route back in mid-release, and when last.
     route_reverts: int = 0
     route_reverted_at: Time | None = None
+    #: How often the share was not what had been written, because somebody else had changed it since.
+    share_changes: int = 0
     times: Times = Field(default_factory=Times)
     steps: Annotated[list[StepReached], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     evidence: Annotated[list[Evidence], Field(max_length=16)] = Field(default_factory=list)

@@ -11,7 +11,7 @@ a pass makes it so is the other half of safety; it stands in rollout/order.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -35,6 +35,8 @@ RETURN_RETRY = timedelta(seconds=30)
 #: After somebody else took the canary out of the route: wait this long, then twice as long, then give up.
 REVERT_WAIT = timedelta(seconds=10)
 MAX_REVERTS = 3
+#: Edits of the routes in mid-release are worked in; a tool that takes the share away as often as this has put them back.
+MAX_SHARE_CHANGES = 10
 JUDGED: tuple[Stage, ...] = ("Stepping", "Paused")
 
 
@@ -182,6 +184,17 @@ def reverted(a: _Attempt) -> bool:
     a.status.why = "the route was put back by somebody else; the canary waits before it is added again"
     a.tell("RouteReverted", a.status.why, "Warning")
     return True
+
+
+def contested(a: _Attempt) -> None:
+    """A tool that changes a part of the route again and again has put it back too: it is not fought for ever."""
+    route = a.obs.route
+    taken = route.uniform and route.weight == a.status.weight
+    if a.status.weight and route.foreign and not (taken or route.busy or route.problem):
+        a.status.share_changes += 1
+    if a.status.share_changes >= MAX_SHARE_CHANGES:
+        a.status.share_changes = 0
+        a.obs = replace(a.obs, route=replace(route, reverted=True))
 
 
 def unrouted(a: _Attempt) -> None:
@@ -598,7 +611,7 @@ def desired(a: _Attempt) -> Desired:
         return Desired(
             weight=None if skipped else status.weight,
             pods=None if skipped else max(kept, a.pods(status.weight)),
-            give=not a.blind(),
+            give=status.weight > 0 and not a.blind(),
             released=True,
             frozen=not status.stuck and not skipped,
         )
@@ -618,6 +631,7 @@ def advance(canary: Canary, release: Release, obs: Observation, now: datetime) -
         known = getattr(a.status, moment)
         setattr(a.status, moment, min(known, now) if known else None)
     a.status.most_ready = max(a.status.most_ready, obs.canary.ready)
+    contested(a)
     if obs.verdict and a.status.stage not in ("Cleaning", "Ended", "Returning", "Draining"):
         unanswered(a)
         a.status.evidence = evidence(a.status, obs.verdict)

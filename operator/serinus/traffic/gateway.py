@@ -67,6 +67,7 @@ class GatewayRouter:
             settled=all(settled(route) for route in self._routes.values()),
             accepted=all(settled(route, {"Accepted"}) for route in self._routes.values()),
             lacking=any(self._lacks(key) for key in self._routes),
+            foreign=not all(_is_ours(self._routes[key]) for key in carrying),
             idle=idle,
             restored=not carrying,
             problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
@@ -167,6 +168,12 @@ def _rules(route: Object) -> list[dict[str, Any]]:
 def _specs(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Who owns what beside the status."""
     return [entry for entry in fields if entry.get("subresource") != "status"]
+
+
+def _is_ours(route: Object) -> bool:
+    """What stands in the rules was written by us last: who changes a list of them takes it over, whole."""
+    entries = (entry for entry in _specs(route["metadata"].get("managedFields") or []) if entry.get("manager") == FIELD_MANAGER)
+    return any("f:rules" in entry.get("fieldsV1", {}).get("f:spec", {}) for entry in entries)
 
 
 def settled(route: Object, wanted: Set[str] = frozenset({"Accepted", "ResolvedRefs"})) -> bool:
