@@ -137,3 +137,12 @@ def test_what_is_new_in_a_repository_wakes_whoever_was_read_with_it_and_nobody_e
     for number, (repository, service) in enumerate({"acme/web": "web", "acme/api": "api"}.items()):
         log.append([Fact.of("hub", str(number), NOW, f"#{number}", ChangeSays(repository=repository, opened=NOW))], NOW)
         assert keeping.catch_up() == {service}
+
+
+def test_releases_that_name_no_repository_wake_nobody_else(engine: Engine) -> None:
+    """Else each of them would have all services read anew whose releases do not say where they are from."""
+    log, keeping = Log(engine), Keeper(engine, CATALOG, BERLIN)
+    keeping.catch_up()
+    for number, service in enumerate(("web", "api", "web")):
+        log.append([Fact.of("test", f"{number}", NOW, f"r{number}", ReleaseSays(service=service, promoted=NOW))], NOW)
+        assert keeping.catch_up() == {service}

@@ -111,14 +111,13 @@ class Service:
             self._new.clear()
             try:
                 services = await asyncio.to_thread(self.keeper.catch_up)
+                for listener in self.listeners if services else ():
+                    listener.put_nowait(services)
                 await asyncio.to_thread(self.follower.catch_up)
             except SQLAlchemyError as error:
                 log.error("keeping up: %s", error)
                 await asyncio.sleep(RETRY)
                 self._new.set()
-                continue
-            for listener in self.listeners if services else ():
-                listener.put_nowait(services)
 
     def reader(self, name: str) -> tuple[Reader, bytes]:
         """With its secret. Raises HTTPException where there is no such source, or none is set up."""

@@ -31,7 +31,7 @@ from serinus.dora.rollup import FAILED, LEDGER, SAMPLES, SLOWEST, Kept, Week
 from serinus.dora.rollup import weeks as weeks_of
 from serinus.dora.store import weeks as stored
 from serinus.dora.store.log import Log
-from serinus.dora.store.schema import attempts, links, loose, progress, weeks, writing
+from serinus.dora.store.schema import among, attempts, links, loose, progress, weeks, writing
 from serinus.dora.store.schema import facts as facts_table
 
 #: Raised when the rules by which figures follow from facts change: what was made by older ones is made anew.
@@ -40,7 +40,6 @@ REVISION = 2
 _READER = "reader"
 #: Facts that are looked at at once.
 BATCH = 5_000
-_ROWS = 200
 _ATTEMPT = TypeAdapter(Attempt)
 #: What a first fact may leave open.
 _SAID_LATER = ("service", "repository")
@@ -155,13 +154,9 @@ class Keeper:
 
     def attempts(self, keys: Iterable[str]) -> dict[str, Attempt]:
         """These releases, as far as they are known."""
-        several = sorted(set(keys))
-        found: dict[str, Attempt] = {}
         with self._engine.connect() as connection:
-            for start in range(0, len(several), _ROWS):
-                wanted = select(attempts.c.data).where(attempts.c.key.in_(several[start : start + _ROWS]))
-                found |= {a.key: a for a in map(_ATTEMPT.validate_json, connection.execute(wanted).scalars())}
-        return found
+            wanted = select(attempts.c.data).where(among(connection, attempts.c.key, keys))
+            return {a.key: a for a in map(_ATTEMPT.validate_json, connection.execute(wanted).scalars())}
 
     def freshness(self) -> Freshness:
         """How far it is."""
@@ -216,7 +211,8 @@ class Keeper:
         """The services whose figures these things are part of."""
         named: dict[str, set[str]] = defaultdict(set)
         for link in known:
-            named[link.kind].add(link.name)
+            if link.name or link.about != "release":  # where a release is from that does not say so is no other's business
+                named[link.kind].add(link.name)
         about: dict[str, set[str]] = defaultdict(set)
         for kind, key in subjects:
             about[kind].add(key)
@@ -267,10 +263,9 @@ class Keeper:
             if reads := [vars(Link(_READER, service, "repository", name)) for name in sorted(repositories)]:
                 connection.execute(insert(links), reads)
             for table, found in ((attempts, rows), (loose, unexplained)):
-                keys = [row["key"] for row in found]
                 connection.execute(delete(table).where(table.c.service == service))
-                for start in range(0, len(found), _ROWS):  # what was another service's is this one's by a newer word
-                    connection.execute(delete(table).where(table.c.key.in_(keys[start : start + _ROWS])))
+                # What was another service's is this one's by a newer word.
+                connection.execute(delete(table).where(among(connection, table.c.key, (str(row["key"]) for row in found))))
                 if found:
                     connection.execute(insert(table), found)
             seq, waiting = _progress(connection)
@@ -384,9 +379,6 @@ def _linked(
     connection: Connection, about: str, kind: str, wanted: Column[str], by: Column[str], known: Iterable[str]
 ) -> set[str]:
     """One end of the links whose other end is among the known."""
-    several = sorted(known)
-    found: set[str] = set()
-    for start in range(0, len(several), _ROWS):
-        query = select(wanted).where(links.c.about == about, links.c.kind == kind, by.in_(several[start : start + _ROWS]))
-        found |= set(connection.execute(query).scalars())
-    return found
+    names = set(known)
+    query = select(wanted).where(links.c.about == about, links.c.kind == kind, among(connection, by, names))
+    return set(connection.execute(query).scalars()) if names else set()

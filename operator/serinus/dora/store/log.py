@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Engine, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serinus.dora.facts import Fact
-from serinus.dora.store.schema import facts, micros, moment, quarantine, writing
+from serinus.dora.store.schema import among, facts, micros, moment, quarantine, writing
 
-#: Rows of one statement: within the bounds that both databases have for parameters.
-_ROWS = 500
 #: Requests in quarantine. Each has at most 1 MiB.
 HELD = 1_000
 #: The advisory lock of whoever appends: https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
@@ -87,12 +86,9 @@ class Log:
 
     def about(self, kind: str, keys: Iterable[str]) -> list[Fact]:
         """All that is said about these things."""
-        names, found = list(keys), []
         with self._engine.connect() as connection:
-            for start in range(0, len(names), _ROWS):
-                wanted = select(facts).where(facts.c.about == kind, facts.c.key.in_(names[start : start + _ROWS]))
-                found += [_fact(row) for row in connection.execute(wanted)]
-        return found
+            wanted = select(facts).where(facts.c.about == kind, among(connection, facts.c.key, keys))
+            return [_fact(row) for row in connection.execute(wanted)]
 
     def all(self, batch: int = 10_000) -> Iterator[Fact]:
         """Everything, in the order it came, with a bounded number in memory."""
@@ -143,7 +139,6 @@ class Log:
             connection.execute(delete(quarantine).where(quarantine.c.seq == seq))
 
 
-def _fact(row: object) -> Fact:
-    values = row._asdict()  # type: ignore[attr-defined]
-    kept = {name: values[name] for name in ("source", "id", "about", "key")}
-    return Fact.parse({**kept, "at": moment(values["at"]), "says": json.loads(values["says"])})
+def _fact(row: Any) -> Fact:
+    kept = {"source": row.source, "id": row.id, "about": row.about, "key": row.key}
+    return Fact.parse({**kept, "at": moment(row.at), "says": json.loads(row.says)})

@@ -36,12 +36,12 @@ from serinus.dora.pipelines import (
     way,
 )
 from serinus.dora.store.log import Log
-from serinus.dora.store.schema import coverage, followed, links, merges, runs, suites, writing
+from serinus.dora.store.schema import among, coverage, followed, links, merges, runs, suites, writing
 from serinus.dora.suites import Suite, Suites, Upload, flaky, slowest
 
 KINDS = ("run", "change", "tests", "coverage")
-#: Facts that are looked at at once, and names of one statement.
-BATCH, _ROWS = 5_000, 200
+#: Facts that are looked at at once, and things of which all is in memory at once: an upload of tests may be large.
+BATCH, _THINGS = 5_000, 200
 #: What is told of at most: workflows or jobs, suites, parts of which coverage is known, changes whose build is split.
 TIMINGS, SUITES, PARTS, DELIVERIES = 100, 50, 100, 500
 #: Uploads whose tests are read: for the slowest, for those that say themselves what is flaky, of commits with several; of one.
@@ -89,8 +89,8 @@ class Follower:
                 (coverage, CoverageSays, _coverage),
             ):
                 keys = sorted({key for about, key in things if about == kind.about})
-                for start in range(0, len(keys), _ROWS):
-                    part = keys[start : start + _ROWS]
+                for start in range(0, len(keys), _THINGS):
+                    part = keys[start : start + _THINGS]
                     facts = self._log.about(kind.about, part)
                     connection.execute(delete(table).where(table.c.key.in_(part)))
                     if made := list(rows(facts)):
@@ -359,20 +359,18 @@ def _jobs(rows: Iterable[Any]) -> Iterator[Job]:
 def _build(connection: Connection, deliveries: Sequence[Delivery]) -> Splits:
     """Of the newest deliveries."""
     newest = deliveries[-DELIVERIES:]
-    merged: dict[str, Any] = {}
-    for part in _parted([one.change for one in newest]):
-        merged |= {row.key: row for row in connection.execute(select(merges).where(merges.c.key.in_(part)))}
-    jobs: dict[tuple[str, str], list[Job]] = {}
+    known_merges = select(merges).where(among(connection, merges.c.key, (one.change for one in newest)))
+    merged = {row.key: row for row in connection.execute(known_merges)}
+    built = among(connection, runs.c.commit, {row.commit for row in merged.values()})
     above = runs.alias()
-    for part in _parted(sorted({row.commit for row in merged.values()})):
-        wanted = (
-            select(runs.c.repository, *_JOB, func.coalesce(above.c.name, _EMPTY).label("workflow"))
-            .select_from(runs.outerjoin(above, above.c.key == runs.c.parent))
-            .where(runs.c.commit.in_(part), runs.c.started.is_not(None), runs.c.finished.is_not(None), runs.c.result != "skipped")
-            .order_by(runs.c.repository, runs.c.commit)
-        )
-        for of, several in groupby(connection.execute(wanted), key=lambda row: (row.repository, row.commit)):
-            jobs[of] = list(_jobs(several))
+    wanted = (
+        select(runs.c.repository, *_JOB, func.coalesce(above.c.name, _EMPTY).label("workflow"))
+        .select_from(runs.outerjoin(above, above.c.key == runs.c.parent))
+        .where(built, runs.c.started.is_not(None), runs.c.finished.is_not(None), runs.c.result != "skipped")
+        .order_by(runs.c.repository, runs.c.commit)
+    )
+    several = groupby(connection.execute(wanted), key=lambda row: (row.repository, row.commit))
+    jobs = {of: list(_jobs(those)) for of, those in several}
     found = []
     for one in newest:
         row = merged.get(one.change)
@@ -393,11 +391,6 @@ def _split(delivery: Delivery, row: Any, jobs: Iterable[Job]) -> Split | None:
     parts = split(Interval(row.merged, end), segments)
     by = "artifact" if built is not None else "runs"
     return Split(delivery.change, delivery.release, row.commit, by, end - row.merged, parts)  # type: ignore[arg-type]
-
-
-def _parted(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), _ROWS):
-        yield names[start : start + _ROWS]
 
 
 def _by_suite(connection: Connection, where: Sequence[str], interval: Interval) -> tuple[tuple[Suite, ...], int]:

@@ -13,12 +13,11 @@ from sqlalchemy import Column, Connection, delete, insert, select
 from serinus.dora.failures import Failure
 from serinus.dora.metrics import Delivery
 from serinus.dora.rollup import COUNTS, SAMPLES, STANDINGS, Kept, Seconds, Week
-from serinus.dora.store.schema import weeks
+from serinus.dora.store.schema import among, weeks
 
 #: Arrays as they are kept, on whatever machine.
 _LITTLE = np.dtype("<i4")
 _SLOWEST, _FAILURES = TypeAdapter(tuple[Delivery, ...]), TypeAdapter(tuple[Failure, ...])
-_ROWS = 200
 
 
 def write(connection: Connection, service: str, known: Iterable[tuple[str, Week]]) -> None:
@@ -67,11 +66,9 @@ def failures(connection: Connection, monday: date, services: Sequence[str]) -> l
 
 
 def _named(connection: Connection, column: Column[str], monday: date, services: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    for start in range(0, len(services), _ROWS):
-        part = services[start : start + _ROWS]
-        wanted = select(weeks.c.service, weeks.c.environment, column)
-        wanted = wanted.where(weeks.c.monday == monday.toordinal(), weeks.c.service.in_(part), column != "[]")
-        yield from ((service, environment, known) for service, environment, known in connection.execute(wanted))
+    wanted = select(weeks.c.service, weeks.c.environment, column)
+    wanted = wanted.where(weeks.c.monday == monday.toordinal(), among(connection, weeks.c.service, services), column != "[]")
+    yield from ((service, environment, known) for service, environment, known in connection.execute(wanted))
 
 
 def _array(data: bytes) -> Seconds:
