@@ -215,8 +215,8 @@ def test_a_repeat_gives_the_same_ids_and_another_request_others(source: str, hea
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, "\0", "\udc80", "ü"])
 def test_what_is_no_id_is_not_taken_for_one(name: str):
-    reader, body = READERS["github"], encoded({"zen": "x"})
-    assert reader.delivered({"X-GitHub-Delivery": name}, body) == reader.delivered({}, body)
+    reader, body = READERS["gitlab"], encoded({"zen": "x"})
+    assert reader.delivered({"Idempotency-Key": name}, body) == reader.delivered({}, body)
 
 
 # --- one name for one repository

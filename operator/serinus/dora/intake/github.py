@@ -25,7 +25,6 @@ from serinus.dora.intake.received import (
     at_most,
     configured,
     content_type,
-    delivery,
     digest,
     header,
     mapping,
@@ -64,8 +63,8 @@ def verify(headers: Headers, body: bytes, secret: Secret) -> None:
 
 
 def delivered(headers: Headers, body: bytes) -> str:
-    """The id by which a repeat is known. A redelivery keeps it."""
-    return delivery(headers, "X-GitHub-Delivery") or digest(body)
+    """The id by which a repeat is known: what is signed. ``X-GitHub-Delivery`` is not, so whoever replays may change it."""
+    return digest(body)
 
 
 @refusing

@@ -18,7 +18,6 @@ from serinus.dora.intake.received import (
     Text,
     When,
     configured,
-    delivery,
     digest,
     header,
     mapping,
@@ -81,8 +80,8 @@ def verify(headers: Headers, body: bytes, secret: Secret) -> None:
 
 
 def delivered(headers: Headers, body: bytes) -> str:
-    """The id by which a repeat is known."""
-    return delivery(headers, "X-Webhook-Id") or digest(body)
+    """The id by which a repeat is known: what is signed. ``X-Webhook-Id`` is not."""
+    return digest(body)
 
 
 @refusing
