@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
+from itertools import cycle
 from random import Random
 
 import pytest
@@ -146,3 +148,17 @@ def test_releases_that_name_no_repository_wake_nobody_else(engine: Engine) -> No
     for number, service in enumerate(("web", "api", "web")):
         log.append([Fact.of("test", f"{number}", NOW, f"r{number}", ReleaseSays(service=service, promoted=NOW))], NOW)
         assert keeping.catch_up() == {service}
+
+
+def test_a_service_that_tools_call_by_several_names_is_one(engine: Engine) -> None:
+    other = replace(CATALOG, services={n: replace(s, also=(f"shop/{n}", n.upper())) for n, s in CATALOG.services.items()})
+    log, keeping, names, facts = Log(engine), Keeper(engine, other, BERLIN), cycle(("{}", "shop/{}", "{}")), list[Fact]()
+    for fact in FACTS:
+        if isinstance(fact.says, ReleaseSays | IncidentSays) and fact.says.service in CATALOG.services:
+            called = next(names).format(fact.says.service)
+            fact = fact.model_copy(update={"says": fact.says.model_copy(update={"service": called})})
+        facts.append(fact)
+    log.append(facts, NOW)
+    keeping.catch_up()
+    assert kept(keeping) == of_all(FACTS)
+    assert [measure(Book.of(facts, other), OCTOBER, scope) for scope in SCOPES] == of_all(FACTS)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import parse_qs, unquote
 
-from serinus.dora.facts import Known, ReleaseSays
+from serinus.dora.facts import Fact, IncidentSays, Known, ReleaseSays
 
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://(?:[^/@]*@)?[^/]*/|[^/@]+@[^/:]+:)", re.IGNORECASE)
 _DIGEST = re.compile(r"@?([a-z0-9+._-]+:[0-9a-f]{32,})$")
@@ -16,11 +16,15 @@ _DIGEST = re.compile(r"@?([a-z0-9+._-]+:[0-9a-f]{32,})$")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What nobody says in an event. `paths`: its directories and files in a repository that others share; none: all of it."""
+    """What nobody says in an event. `paths`: its directories and files in a repository that others share; none: all of it.
+
+    `also`: what other tools call it, such as a forge `checkout`, or those who are on call `Checkout (web)`.
+    """
 
     team: str = ""
     repository: str = ""
     paths: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     def owns(self, path: str) -> bool:
         """Whether `path`, from the repository's root, lies in one of its paths."""
@@ -43,6 +47,11 @@ class Catalog:
         """What is known of it; a service that is not in the catalog has no team, repository or paths."""
         return self.services.get(name, _UNKNOWN)
 
+    def named(self, facts: Iterable[Fact]) -> list[Fact]:
+        """The facts with each service by the name that it has here."""
+        names = {also: name for name, service in self.services.items() for also in service.also if also not in self.services}
+        return [_renamed(fact, names) for fact in facts] if names else list(facts)
+
     def counts(self, environment: str) -> bool:
         """Whether it is production, as far as anybody has said."""
         return not self.production or not environment or environment in self.production
@@ -53,6 +62,13 @@ class Catalog:
 
 
 _UNKNOWN = Service()
+
+
+def _renamed(fact: Fact, names: Mapping[str, str]) -> Fact:
+    says = fact.says
+    if isinstance(says, ReleaseSays | IncidentSays) and says.service in names:
+        return fact.model_copy(update={"says": says.model_copy(update={"service": names[says.service]})})
+    return fact
 
 
 @lru_cache(maxsize=4096)

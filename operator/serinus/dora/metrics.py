@@ -94,7 +94,7 @@ class Book:
     def of(facts: Iterable[Fact], catalog: Catalog | None = None) -> Book:
         """From all facts, in any order, repeats among them."""
         catalog = catalog or Catalog()
-        knowledge = Knowledge.of(facts)
+        knowledge = Knowledge.of(catalog.named(facts))
         cargo, blames = link_changes(knowledge, catalog), link_incidents(knowledge, catalog)
         failures = find_failures(knowledge, blames)
         rework = find_rework(knowledge, catalog, cargo, blames, failures)

@@ -41,7 +41,7 @@ def page(log: Log, keeper: Keeper, scope: Scope, monday: date, now: datetime, ca
         _ledger(failures, keeper.attempts(failure.release for *_, failure in failures)),
         tuple(map(_released, releases[:MOST_RELEASES])),
         len(releases) > MOST_RELEASES,
-        _incidents(log, releases, loose),
+        _incidents(log, catalog, releases, loose),
         keeper.freshness(),
     )
 
@@ -63,11 +63,11 @@ def _released(a: Attempt) -> Released:
     return Released(a.key, a.service, a.environment, a.version, a.standing, at, a.reached, a.promoted, a.failure is not None)
 
 
-def _incidents(log: Log, releases: Sequence[Attempt], loose: Sequence[str]) -> tuple[Incident, ...]:
+def _incidents(log: Log, catalog: Catalog, releases: Sequence[Attempt], loose: Sequence[str]) -> tuple[Incident, ...]:
     of = {key: release.key for release in releases if release.failure for key in release.failure.incidents}
     keys = [*of, *loose][:MOST_INCIDENTS]
     found = []
-    for key, incident in known(log.about("incident", keys), IncidentSays).items():
+    for key, incident in known(catalog.named(log.about("incident", keys)), IncidentSays).items():
         says = incident.says
         began = maybe(says.began or says.detected)
         release = of.get(key, "")

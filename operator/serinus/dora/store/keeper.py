@@ -183,7 +183,7 @@ class Keeper:
             new = self._log.since(seq, BATCH)
             if not new:
                 return False
-            facts = [fact for _, fact in new]
+            facts = self._catalog.named(fact for _, fact in new)
             known = {link for fact in facts for link in _links(fact)}
             named = self._remember(connection, known)
             services = self._needing(connection, known, {_subject(fact) for fact in facts}) | named
