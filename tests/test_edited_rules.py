@@ -268,6 +268,16 @@ def test_what_is_taken_is_never_more_than_was_there() -> None:
         assert asyncio.run(take()) == (most < 50)
 
 
+def test_who_leaves_only_ours_in_the_rule_has_not_put_the_route_back() -> None:
+    """The share that was asked for is taken with ours left in: without it the route would look as if somebody put it back."""
+
+    def deed(world: World) -> None:
+        world.write(HTTP, {"spec": {"rules": [{"backendRefs": rules_of(world)[0]["backendRefs"][1:]}]}})
+
+    world = lived(GOOD, (PAUSED, deed), last=60)
+    assert (world.status().get("routeReverts", 0), world.given()) == (0, 50)
+
+
 class Contested(Long):
     """From a stage on a tool writes the second of two rules as it wants it, each time that somebody else has changed it."""
 
