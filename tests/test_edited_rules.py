@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.apiserver import Call, Gate, Server, patched
+from tests.apiserver import Call, Gate, Server, merged, patched
 from tests.controllers import Controllers
 from tests.model import START, canary, release
 from tests.test_backends import PAIR, Routes, edited, ref
@@ -266,6 +266,54 @@ def test_what_is_taken_is_never_more_than_was_there() -> None:
             return await router.take(most)
 
         assert asyncio.run(take()) == (most < 50)
+
+
+class Quick(Long):
+    """From the beginning on a tool takes the canary out of the route's last rule before the Gateway's word is seen."""
+
+    times = 0
+
+    def tick(self) -> None:
+        super().tick()
+        *rules, last = rules_of(self)
+        if "Ended" not in self.stages and len(last["backendRefs"]) > 1:
+            self.times += 1
+            mine = {"spec": {"rules": [*rules, {"backendRefs": [ref("web", weight=1)]}]}}
+            self.server.change(HTTP, *KEY, lambda old: merged(old, mine), "argocd")
+
+
+@pytest.mark.parametrize("rules", [1, 2])
+def test_a_quick_tool_is_not_fought_for_ever_before_there_is_traffic(rules: int) -> None:
+    def begin(world: World) -> None:
+        world.write(HTTP, {"spec": {"rules": [{"backendRefs": [ref("web", weight=1)]}] * rules}})
+        GOOD[1](world)
+
+    world = lived((GOOD[0], begin), kind=Quick)
+    assert isinstance(world, Quick)
+    assert (world.stages[-1], world.status()["reason"]) == ("Aborted", "RouteConflict")
+    assert 0 < world.times <= 60
+
+
+def test_a_tool_is_not_fought_for_ever_while_another_route_does_not_exist() -> None:
+    def begin(world: World) -> None:
+        rule: Object = {"backendRefs": [ref("web", weight=1)]}
+        world.write(HTTP, {"spec": {"rules": [rule, rule]}})
+        GOOD[1](world)
+
+    class Tool(Contested):
+        stage, wanted = "Paused", [ref("web", weight=1)]
+
+    gone = (PAUSED, lambda world: world.server.delete(HTTP, KEY.namespace, "api"))
+    world = lived((GOOD[0], begin), gone, kind=Tool, last=90)
+    assert isinstance(world, Tool)
+    assert world.status()["routeReverts"] == 1
+
+
+def test_an_edit_counts_once_however_often_what_answers_it_is_refused() -> None:
+    """A rule of sixteen backends has no room for ours: after ten refusals the release was set back, as if by a GitOps tool."""
+    world = lived(GOOD, (PAUSED, full_rule), last=180)
+    assert (world.status().get("routeReverts", 0), world.status()["weight"]) == (0, 50)
+    assert "Too many" in str(world.canary()["status"]["conditions"])
 
 
 def test_who_leaves_only_ours_in_the_rule_has_not_put_the_route_back() -> None:

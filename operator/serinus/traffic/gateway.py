@@ -60,16 +60,17 @@ class GatewayRouter:
             )
         missing = [key[1] for key in self._names if key not in self._routes]
         weights = set(parts)
-        carrying = {key for key, route in self._routes.items() if has_canary(_rules(route), self._pair)}
+        having = [route for route in self._routes.values() if has_canary(_rules(route), self._pair)]
         return RouteView(
             weight=max((part or 0 for part in parts), default=0),
             uniform=len(weights) <= 1 and None not in weights,
             settled=all(settled(route) for route in self._routes.values()),
             accepted=all(settled(route, {"Accepted"}) for route in self._routes.values()),
             lacking=any(self._lacks(key) for key in self._routes),
-            foreign=not all(_is_ours(self._routes[key]) for key in carrying),
+            foreign=any(not (_is_ours(route) or is_idle(_rules(route), self._pair)) for route in having),
+            generation=sum(int(route["metadata"].get("generation", 0)) for route in self._routes.values()),
             idle=idle,
-            restored=not carrying,
+            restored=not having,
             problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
             busy=next((name for route in self._routes.values() if (name := busy(_rules(route), self._pair))), ""),
         )
