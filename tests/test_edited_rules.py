@@ -157,6 +157,20 @@ def test_a_service_that_is_renamed_in_one_of_two_rules_holds_nothing_up(returnin
     assert lived(*deeds, kind=Long).stages[-1] == "Promoted"
 
 
+def dangling(world: World) -> None:
+    """A backend is put into the route whose Service does not exist."""
+    first = rules_of(world)[0]["backendRefs"]
+    world.write(HTTP, {"spec": {"rules": [{"backendRefs": [*first, ref("nobody", weight=3)]}]}})
+
+
+@pytest.mark.parametrize("deed", [dangling, full_rule])
+def test_nothing_in_a_route_keeps_the_canary_its_traffic_on_the_way_back(deed: Callable[[World], None]) -> None:
+    def half(world: World) -> bool:
+        return world.status().get("stage") == "Returning" and world.status()["weight"] == 50
+
+    assert lived(GOOD, RESUME, (half, deed), kind=Long).stages[-1] == "Promoted"
+
+
 @pytest.mark.parametrize("order", [(0, 2, 1), (1, 2, 0), (2, 1, 0), (1, 0, 2)])
 def test_another_port_of_the_service_is_another_backend(order: tuple[int, ...]) -> None:
     """The Service, ours, and the Service at port 81, put in another order in mid-release."""

@@ -115,11 +115,13 @@ class _Attempt:
         return at is not None and (self.status.stage == "Paused" or self.since(at) < wait)
 
     def arrived(self) -> bool:
-        """The router has taken the weight that was asked for; notes since when."""
-        route = self.obs.route
-        weight = self.status.weight
-        settled = route.settled and route.uniform if weight else route.settled or route.accepted
-        taken = route.weight == weight and settled
+        """The router has taken the weight that was asked for; notes since when.
+
+        On the way back no reference of the user's that does not resolve, and no rule without ours, is waited for.
+        """
+        route, weight = self.obs.route, self.status.weight
+        back = weight == 0 or self.status.stage == "Returning"
+        taken = route.weight == weight and (route.settled or route.accepted if back else route.settled and route.uniform)
         there = route.by_pods or taken or (route.missing and weight == 0)
         if there and self.status.step_since is None:
             self.status.step_since = self.now
