@@ -114,7 +114,7 @@ class GatewayRouter:
         wanted = {}
         for key, route in self._routes.items():
             rules = _rules(route)
-            if has_canary(rules, self._pair) or not self._is_left_alone(key, weight):
+            if has_canary(rules, self._pair) or not self._is_left_alone(key):
                 wanted[key] = split(rules, self._pair, weight)
         return await self._write(wanted)
 
@@ -127,9 +127,9 @@ class GatewayRouter:
         await _all(self._kube.patch(ROUTES[kind], self._namespace, name, patch) for (kind, name), patch in patches.items())
         return bool(patches)
 
-    def _is_left_alone(self, key: tuple[RouteKind, str], weight: int) -> bool:
-        """Without the canary it is not on record yet, or busy, or was put back and there is nothing to give."""
-        return key not in self._records or bool(busy(_rules(self._routes[key]), self._pair)) or (weight == 0 and self._lacks(key))
+    def _is_left_alone(self, key: tuple[RouteKind, str]) -> bool:
+        """Without the canary it is not on record yet, or busy."""
+        return key not in self._records or bool(busy(_rules(self._routes[key]), self._pair))
 
     async def restore(self, records: list[RouteRecord]) -> bool:
         """The rules first, then who owns them."""
