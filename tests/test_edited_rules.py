@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.apiserver import Call, Gate, Server, patched
+from tests.apiserver import Call, Gate, Server, merged, patched
 from tests.controllers import Controllers
 from tests.model import START, canary, release
 from tests.test_backends import PAIR, Routes, edited, ref
@@ -157,6 +157,20 @@ def test_a_service_that_is_renamed_in_one_of_two_rules_holds_nothing_up(returnin
     assert lived(*deeds, kind=Long).stages[-1] == "Promoted"
 
 
+def dangling(world: World) -> None:
+    """A backend is put into the route whose Service does not exist."""
+    first = rules_of(world)[0]["backendRefs"]
+    world.write(HTTP, {"spec": {"rules": [{"backendRefs": [*first, ref("nobody", weight=3)]}]}})
+
+
+@pytest.mark.parametrize("deed", [dangling, full_rule])
+def test_nothing_in_a_route_keeps_the_canary_its_traffic_on_the_way_back(deed: Callable[[World], None]) -> None:
+    def half(world: World) -> bool:
+        return world.status().get("stage") == "Returning" and world.status()["weight"] == 50
+
+    assert lived(GOOD, RESUME, (half, deed), kind=Long).stages[-1] == "Promoted"
+
+
 @pytest.mark.parametrize("order", [(0, 2, 1), (1, 2, 0), (2, 1, 0), (1, 0, 2)])
 def test_another_port_of_the_service_is_another_backend(order: tuple[int, ...]) -> None:
     """The Service, ours, and the Service at port 81, put in another order in mid-release."""
@@ -266,6 +280,64 @@ def test_what_is_taken_is_never_more_than_was_there() -> None:
             return await router.take(most)
 
         assert asyncio.run(take()) == (most < 50)
+
+
+class Quick(Long):
+    """From the beginning on a tool takes the canary out of the route's last rule before the Gateway's word is seen."""
+
+    times = 0
+
+    def tick(self) -> None:
+        super().tick()
+        *rules, last = rules_of(self)
+        if "Ended" not in self.stages and len(last["backendRefs"]) > 1:
+            self.times += 1
+            mine = {"spec": {"rules": [*rules, {"backendRefs": [ref("web", weight=1)]}]}}
+            self.server.change(HTTP, *KEY, lambda old: merged(old, mine), "argocd")
+
+
+@pytest.mark.parametrize("rules", [1, 2])
+def test_a_quick_tool_is_not_fought_for_ever_before_there_is_traffic(rules: int) -> None:
+    def begin(world: World) -> None:
+        world.write(HTTP, {"spec": {"rules": [{"backendRefs": [ref("web", weight=1)]}] * rules}})
+        GOOD[1](world)
+
+    world = lived((GOOD[0], begin), kind=Quick)
+    assert isinstance(world, Quick)
+    assert (world.stages[-1], world.status()["reason"]) == ("Aborted", "RouteConflict")
+    assert 0 < world.times <= 60
+
+
+def test_a_tool_is_not_fought_for_ever_while_another_route_does_not_exist() -> None:
+    def begin(world: World) -> None:
+        rule: Object = {"backendRefs": [ref("web", weight=1)]}
+        world.write(HTTP, {"spec": {"rules": [rule, rule]}})
+        GOOD[1](world)
+
+    class Tool(Contested):
+        stage, wanted = "Paused", [ref("web", weight=1)]
+
+    gone = (PAUSED, lambda world: world.server.delete(HTTP, KEY.namespace, "api"))
+    world = lived((GOOD[0], begin), gone, kind=Tool, last=90)
+    assert isinstance(world, Tool)
+    assert world.status()["routeReverts"] == 1
+
+
+def test_an_edit_counts_once_however_often_what_answers_it_is_refused() -> None:
+    """A rule of sixteen backends has no room for ours: after ten refusals the release was set back, as if by a GitOps tool."""
+    world = lived(GOOD, (PAUSED, full_rule), last=180)
+    assert (world.status().get("routeReverts", 0), world.status()["weight"]) == (0, 50)
+    assert "Too many" in str(world.canary()["status"]["conditions"])
+
+
+def test_who_leaves_only_ours_in_the_rule_has_not_put_the_route_back() -> None:
+    """The share that was asked for is taken with ours left in: without it the route would look as if somebody put it back."""
+
+    def deed(world: World) -> None:
+        world.write(HTTP, {"spec": {"rules": [{"backendRefs": rules_of(world)[0]["backendRefs"][1:]}]}})
+
+    world = lived(GOOD, (PAUSED, deed), last=60)
+    assert (world.status().get("routeReverts", 0), world.given()) == (0, 50)
 
 
 class Contested(Long):

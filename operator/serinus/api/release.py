@@ -207,6 +207,8 @@ class ReleaseStatus(Model):
     route_reverted_at: Time | None = None
     #: How often the share was not what had been written, because somebody else had changed it since.
     share_changes: int = 0
+    #: The routes' generations, added up, at the last of these changes.
+    share_changed: int = 0
     times: Times = Field(default_factory=Times)
     steps: Annotated[list[StepReached], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     evidence: Annotated[list[Evidence], Field(max_length=16)] = Field(default_factory=list)

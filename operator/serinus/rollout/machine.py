@@ -110,16 +110,18 @@ class _Attempt:
         return self.now - moment if moment else timedelta(0)
 
     def leaves_route_alone(self) -> bool:
-        """Somebody put the route back a short while ago."""
-        wait = REVERT_WAIT * 2 ** (self.status.route_reverts - 1)
-        return self.status.route_reverted_at is not None and self.since(self.status.route_reverted_at) < wait
+        """Somebody put the route back a short while ago, or in this pause."""
+        wait, at = REVERT_WAIT * 2 ** (self.status.route_reverts - 1), self.status.route_reverted_at
+        return at is not None and (self.status.stage == "Paused" or self.since(at) < wait)
 
     def arrived(self) -> bool:
-        """The router has taken the weight that was asked for; notes since when."""
-        route = self.obs.route
-        weight = self.status.weight
-        settled = route.settled and route.uniform if weight else route.settled or route.accepted
-        taken = route.weight == weight and settled
+        """The router has taken the weight that was asked for; notes since when.
+
+        On the way back no reference of the user's that does not resolve, and no rule without ours, is waited for.
+        """
+        route, weight = self.obs.route, self.status.weight
+        back = weight == 0 or self.status.stage == "Returning"
+        taken = route.weight == weight and (route.settled or route.accepted if back else route.settled and route.uniform)
         there = route.by_pods or taken or (route.missing and weight == 0)
         if there and self.status.step_since is None:
             self.status.step_since = self.now
@@ -165,7 +167,7 @@ def interrupted(a: _Attempt) -> bool:
         a.back("Aborted", "AbortedByUser", "aborted by hand")
     elif not target.paused:
         a.back("Skipped", "ReleasedByHand", f"the Deployment was unpaused by hand; {revision} rolls out unjudged")
-    elif a.obs.route.reverted and a.status.weight > 0:
+    elif a.obs.route.reverted:
         return reverted(a)
     else:
         return False
@@ -187,11 +189,18 @@ def reverted(a: _Attempt) -> bool:
 
 
 def contested(a: _Attempt) -> None:
-    """A tool that changes a part of the route again and again has put it back too: it is not fought for ever."""
-    route = a.obs.route
-    taken = route.uniform and route.weight == a.status.weight
-    if a.status.weight and route.foreign and not (taken or route.busy or route.problem):
+    """A tool that changes a part of the route again and again has put it back too: it is not fought for ever.
+
+    At weight 0 that may be all of it. An edit is counted once, however many passes there are until it can be worked in.
+    """
+    route, weight = a.obs.route, a.status.weight
+    if weight == 0 and (a.status.stage not in ("Preparing", *JUDGED) or a.leaves_route_alone()):
+        return
+    changed = route.foreign or (weight == 0 and route.lacking)
+    taken = route.uniform and route.weight == weight
+    if changed and not (taken or route.busy) and route.generation != a.status.share_changed:
         a.status.share_changes += 1
+        a.status.share_changed = route.generation
     if a.status.share_changes >= MAX_SHARE_CHANGES:
         a.status.share_changes = 0
         a.obs = replace(a.obs, route=replace(route, reverted=True))
@@ -219,8 +228,9 @@ def unanswered(a: _Attempt) -> None:
 
 def preparing(a: _Attempt) -> None:
     """Pods first, traffic later."""
-    if interrupted(a):
+    if interrupted(a) or a.leaves_route_alone():
         return
+    a.status.route_reverted_at = None
     first = next(step.weight or 0 for step in a.plan if step.weight)
     wanted, canary, route = a.pods(first), a.obs.canary, a.obs.route
     if a.obs.target.replicas == 0:
@@ -605,7 +615,8 @@ def desired(a: _Attempt) -> Desired:
     if stage == "Preparing":
         idle = a.obs.target.replicas == 0 or by_pods
         # Who waits for another's rule has no place in any other: else each of two could wait for the other.
-        return Desired(weight=None if a.obs.route.busy else 0, pods=0 if idle else a.pods(first))
+        out = a.obs.route.busy or a.leaves_route_alone()
+        return Desired(weight=None if out else 0, pods=0 if idle else a.pods(first))
     if stage == "Promoting":
         # Once more pods are asked for, none is taken away before the traffic is.
         return Desired(
@@ -618,7 +629,7 @@ def desired(a: _Attempt) -> Desired:
     if stage in ("Returning", "Draining"):
         return Desired(weight=None if skipped else status.weight, pods=None if skipped else kept, released=skipped)
     step = a.plan[status.step].weight if stage == "Stepping" else 0
-    left_alone = status.weight == 0 and (a.leaves_route_alone() or (stage == "Paused" and status.route_reverted_at is not None))
+    left_alone = status.weight == 0 and a.leaves_route_alone()
     pods = max(kept, a.pods(max(status.weight, step or 0, first)))
     return Desired(weight=None if left_alone else status.weight, pods=pods, give=not a.blind())
 

@@ -55,8 +55,10 @@ class RouteView:
     lacking: bool = False
     #: The same, and so it was not before the canary had its share.
     reverted: bool = False
-    #: A route that has the canary was written by somebody else after us.
+    #: A route that has the canary, and traffic to share, was written by somebody else after us.
     foreign: bool = False
+    #: Of all routes, added up: grows with each edit.
+    generation: int = 0
     problem: str = ""
     #: The Service was given weight 0 everywhere: there is nothing to share, nor to return.
     idle: bool = False

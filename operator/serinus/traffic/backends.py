@@ -83,8 +83,8 @@ def _strays(refs: list[Ref], known: list[Entry], pair: Pair) -> list[Ref]:
 
 def _with_strays(found: list[Entry], strays: list[Ref], pair: Pair) -> list[Entry]:
     """Ours that are not behind the Service any more: what they have is still the Service's."""
-    if not found:  # only ours was left in the rule: the Service takes its place
-        return [Entry(strays[0] | {"name": pair.service}, True, None, sum(map(_weight, strays)))]
+    if not found:  # only ours was left in the rule: the Service is put before it
+        return [Entry(strays[0] | {"name": pair.service, "weight": 0}, True, strays[0], sum(map(_weight, strays)))]
     whose = [index for index, entry in enumerate(found) if pair.names_service(entry.ref)]
     if not whose and any(entry.weight for entry in found):  # taken out, and the others have the traffic
         return found

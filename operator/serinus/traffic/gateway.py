@@ -60,16 +60,17 @@ class GatewayRouter:
             )
         missing = [key[1] for key in self._names if key not in self._routes]
         weights = set(parts)
-        carrying = {key for key, route in self._routes.items() if has_canary(_rules(route), self._pair)}
+        having = [route for route in self._routes.values() if has_canary(_rules(route), self._pair)]
         return RouteView(
             weight=max((part or 0 for part in parts), default=0),
             uniform=len(weights) <= 1 and None not in weights,
             settled=all(settled(route) for route in self._routes.values()),
             accepted=all(settled(route, {"Accepted"}) for route in self._routes.values()),
             lacking=any(self._lacks(key) for key in self._routes),
-            foreign=not all(_is_ours(self._routes[key]) for key in carrying),
+            foreign=any(not (_is_ours(route) or is_idle(_rules(route), self._pair)) for route in having),
+            generation=sum(int(route["metadata"].get("generation", 0)) for route in self._routes.values()),
             idle=idle,
-            restored=not carrying,
+            restored=not having,
             problem=problems[0] if problems else (f"route {missing[0]} does not exist" if missing else ""),
             busy=next((name for route in self._routes.values() if (name := busy(_rules(route), self._pair))), ""),
         )
@@ -113,7 +114,7 @@ class GatewayRouter:
         wanted = {}
         for key, route in self._routes.items():
             rules = _rules(route)
-            if has_canary(rules, self._pair) or not self._is_left_alone(key, weight):
+            if has_canary(rules, self._pair) or not self._is_left_alone(key):
                 wanted[key] = split(rules, self._pair, weight)
         return await self._write(wanted)
 
@@ -126,9 +127,9 @@ class GatewayRouter:
         await _all(self._kube.patch(ROUTES[kind], self._namespace, name, patch) for (kind, name), patch in patches.items())
         return bool(patches)
 
-    def _is_left_alone(self, key: tuple[RouteKind, str], weight: int) -> bool:
-        """Without the canary it is not on record yet, or busy, or was put back and there is nothing to give."""
-        return key not in self._records or bool(busy(_rules(self._routes[key]), self._pair)) or (weight == 0 and self._lacks(key))
+    def _is_left_alone(self, key: tuple[RouteKind, str]) -> bool:
+        """Without the canary it is not on record yet, or busy."""
+        return key not in self._records or bool(busy(_rules(self._routes[key]), self._pair))
 
     async def restore(self, records: list[RouteRecord]) -> bool:
         """The rules first, then who owns them."""
