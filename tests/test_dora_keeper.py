@@ -162,3 +162,21 @@ def test_a_service_that_tools_call_by_several_names_is_one(engine: Engine) -> No
     keeping.catch_up()
     assert kept(keeping) == of_all(FACTS)
     assert [measure(Book.of(facts, other), OCTOBER, scope) for scope in SCOPES] == of_all(FACTS)
+
+
+def test_what_is_old_goes_and_what_remains_says_what_a_book_of_it_says(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the figures of what came later stay, since each service's last release of before then does."""
+    monkeypatch.setattr(keeper, "BATCH", 7)
+    log, keeping = Log(engine), Keeper(engine, CATALOG, BERLIN)
+    log.append(FACTS, NOW)
+    keeping.catch_up()
+    later = Window.of_days(date(2026, 10, 19), date(2026, 11, 1), BERLIN)
+    before = [five(keeping.shelf(scope, later), later, scope) for scope in SCOPES]
+    keeping.forget(datetime(2026, 10, 12, tzinfo=UTC))
+    assert keeping.catch_up()
+    left = list(log.all())
+    assert 0 < len(left) < len(FACTS)
+    assert kept(keeping) == of_all(left)
+    assert [five(keeping.shelf(scope, later), later, scope) for scope in SCOPES] == before
+    keeping.forget(datetime(2026, 10, 12, tzinfo=UTC))
+    assert (list(log.all()), keeping.catch_up()) == (left, frozenset()), "once more changes nothing"

@@ -315,6 +315,18 @@ def test_without_an_artifact_the_split_ends_with_the_last_job(engine: Engine) ->
     assert (one.by, one.whole, one.parts) == ("runs", 115, {"waiting": 5, "tests": 50, "build": 50, "other": 10})
 
 
+def test_old_runs_and_results_go_and_what_was_told_of_since_stays(engine: Engine) -> None:
+    kept = [*run(2, 20 * 86400), change(1, 1, 0), said(1, 0, "acme/shop/coverage/1", CoverageSays(lines=2, lines_covered=1))]
+    result = said(1, 0, "acme/shop/tests/1", upload(1, 1, failed=1).says)
+    again = Fact.of("github", "again", at(15 * 86400), result.key, RunSays(name="other kind, same key"))
+    Log(engine).append([*run(1, 0), result, again, *kept], START)
+    follower = Follower(engine, CATALOG)
+    follower.catch_up()
+    follower.forget(at(10 * 86400))
+    assert {fact.key for fact in Log(engine).all()} == {again.key, *(fact.key for fact in kept)}
+    assert [row.n for row in reported(engine, []).workflows] == [1]
+
+
 def test_suites_and_what_is_flaky_in_them(engine: Engine) -> None:
     def tests(number: int, **says: object) -> Fact:
         return said(number, 100 * number, f"acme/shop/tests/{number}", upload(number, 1, **says).says)

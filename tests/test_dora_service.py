@@ -24,6 +24,10 @@ from tests.bodies import SECRET, hmac_of, pull_request
 from tests.reviewer import reviewing
 from tests.stores import postgres, url
 
+from serinus.dora.facts import Fact, ReleaseSays
+from serinus.dora.store.log import Log
+from serinus.dora.store.schema import connect
+
 __all__ = ["postgres", "url"]  # fixtures
 
 READING = "r3ading"
@@ -93,6 +97,21 @@ def test_what_is_signed_is_taken_once_and_can_be_exported(url: str, tmp_path: Pa
     assert status == 200
     (fact,) = map(json.loads, lines.splitlines())
     assert (fact["about"], fact["says"]["number"]) == ("change", "12")
+
+
+def test_what_is_older_than_it_is_kept_goes(url: str, tmp_path: Path) -> None:
+    """All but what the service had last, where its next release begins."""
+    now = datetime.now(UTC)
+    moments = {"older": now - timedelta(days=300), "old": now - timedelta(days=200), "new": now - timedelta(days=20)}
+    says = {key: ReleaseSays(service="shop/web", outcome="Promoted", promoted=at) for key, at in moments.items()}
+    engine = connect(url)
+    Log(engine).append([Fact.of("test", key, at, key, says[key]) for key, at in moments.items()], now)
+    engine.dispose()
+    with serving(url, tmp_path, keep={"deliveries": 120}) as (address, _):
+        until = time.monotonic() + 30
+        while len(lines := ask("GET", f"{address}/facts")[1].splitlines()) == 3:
+            assert time.monotonic() < until
+    assert [json.loads(line)["key"] for line in lines] == ["old", "new"]
 
 
 def test_what_is_not_signed_or_not_for_sale_is_refused_and_not_kept(url: str, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -45,6 +47,8 @@ log = logging.getLogger("serinus.dora")
 
 #: Seconds: to the next try when the database does not answer, and between two signs of life of a stream.
 RETRY, BEAT = 2.0, 15.0
+#: Seconds from looking for what is too old to be kept to the next time.
+SWEEP = 86_400.0
 
 
 class Taken(BaseModel):
@@ -95,6 +99,7 @@ class Service:
         self.follower = Follower(engine, config.catalog)
         self._new = asyncio.Event()
         self._new.set()  # what a process before this one left
+        self._swept = -math.inf
         self.reception = Reception(self.log, self._new.set)
         #: None: it ends.
         self.listeners: set[asyncio.Queue[frozenset[str] | None]] = set()
@@ -114,10 +119,22 @@ class Service:
                 for listener in self.listeners if services else ():
                     listener.put_nowait(services)
                 await asyncio.to_thread(self.follower.catch_up)
+                await self._sweep()
             except SQLAlchemyError as error:
                 log.error("keeping up: %s", error)
                 await asyncio.sleep(RETRY)
                 self._new.set()
+
+    async def _sweep(self) -> None:
+        """Once a day what is too old goes; while nothing comes in, nothing grows."""
+        if time.monotonic() - self._swept < SWEEP:
+            return
+        now, keep = datetime.now(UTC), self.config.keep
+        await asyncio.to_thread(self.follower.forget, now - timedelta(days=keep.pipelines))
+        if keep.deliveries is not None:
+            await asyncio.to_thread(self.keeper.forget, now - timedelta(days=keep.deliveries))
+            self._new.set()
+        self._swept = time.monotonic()
 
     def reader(self, name: str) -> tuple[Reader, bytes]:
         """With its secret. Raises HTTPException where there is no such source, or none is set up."""

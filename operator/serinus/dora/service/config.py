@@ -32,6 +32,19 @@ def _zone(name: str) -> str:
     return name
 
 
+class Keeping(BaseModel):
+    """For how many days."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pipelines: int = Field(default=400, ge=7, description="Runs of pipelines and results of tests.")
+    deliveries: int | None = Field(
+        default=None,
+        ge=120,
+        description="Releases, changes and incidents, from when something was last said about them. Without: for ever.",
+    )
+
+
 class Config(BaseModel):
     """Every setting. Without a secret a source is closed, and without the one for reading only this machine may read."""
 
@@ -45,6 +58,7 @@ class Config(BaseModel):
     )
     catalog: Catalog = Field(default_factory=Catalog)
     reading: Settings = Field(default_factory=Settings, description="How the words of sources are read.")
+    keep: Keeping = Field(default_factory=Keeping, description="For how many days what is kept.")
     kubernetes: bool = Field(
         default=False, description="Ask the cluster's API server who may: TokenReview, then SubjectAccessReview (rights.py)."
     )

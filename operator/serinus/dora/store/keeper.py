@@ -10,19 +10,17 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
-from sqlalchemy import Column, Connection, Engine, delete, exists, insert, select
+from sqlalchemy import Connection, Engine, delete, exists, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from serinus.dora.catalog import Catalog, artifact_names, repository_name
-from serinus.dora.commits import plain
-from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, IncidentSays, MarkSays, ReleaseSays
+from serinus.dora.catalog import Catalog, repository_name
+from serinus.dora.facts import Fact
 from serinus.dora.failures import Failure
 from serinus.dora.figures import Window, maybe
 from serinus.dora.metrics import Attempt, Book, Delivery, Scope, Shelf
@@ -30,6 +28,7 @@ from serinus.dora.review import Freshness
 from serinus.dora.rollup import FAILED, LEDGER, SAMPLES, SLOWEST, Kept, Week
 from serinus.dora.rollup import weeks as weeks_of
 from serinus.dora.store import weeks as stored
+from serinus.dora.store.links import SAID_LATER, Link, homes, links_of, needed_by, subject, things
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import among, attempts, links, loose, progress, weeks, writing
 from serinus.dora.store.schema import facts as facts_table
@@ -40,19 +39,9 @@ REVISION = 2
 _READER = "reader"
 #: Facts that are looked at at once.
 BATCH = 5_000
+#: What figures follow from, beside marks, which are of one of these.
+DELIVERED = ("artifact", "change", "commit", "incident", "release")
 _ATTEMPT = TypeAdapter(Attempt)
-#: What a first fact may leave open.
-_SAID_LATER = ("service", "repository")
-
-
-@dataclass(frozen=True)
-class Link:
-    """Where a thing is needed."""
-
-    about: str
-    key: str
-    kind: str
-    name: str
 
 
 class Keeper:
@@ -81,6 +70,49 @@ class Keeper:
         with writing(self._engine) as connection:
             _forget(connection)
         self.catch_up()
+
+    def forget(self, before: datetime) -> None:
+        """All that nothing was said about since then goes, but for what each service had last: what comes next begins there.
+
+        `catch_up` reads anew whose figures that were. Killed, the next call goes on.
+        """
+        self.catch_up()  # else it is not known what was last
+        kept = self._last(before)
+        for several in self._log.silent(DELIVERED, before, BATCH):
+            with writing(self._engine) as connection:
+                self._drop(connection, set(several) - kept, before)
+
+    def _last(self, before: datetime) -> set[tuple[str, str]]:
+        """Of each service and environment the newest release of before then that all had, with what it was built from."""
+        newest: dict[tuple[str, str], str] = {}
+        wanted = select(attempts).where(attempts.c.at < before.timestamp()).order_by(attempts.c.at.desc())
+        with self._engine.connect() as connection:
+            for row in connection.execute(wanted):
+                where = (row.service, row.environment)
+                if where not in newest and _ATTEMPT.validate_json(row.data).promoted is not None:
+                    newest[where] = row.key
+            releases = set(newest.values())
+            artifacts = things(connection, "artifact", "artifact", needed_by(connection, "release", "artifact", releases))
+            commits = needed_by(connection, "release", "commit", releases) | needed_by(
+                connection, "artifact", "commit", artifacts
+            )
+            built = {(kind, key) for kind in ("commit", "change") for key in things(connection, kind, "commit", commits)}
+        return {("release", key) for key in releases} | {("artifact", key) for key in artifacts} | built
+
+    def _drop(self, connection: Connection, gone: set[tuple[str, str]], before: datetime) -> None:
+        known: set[Link] = set()
+        for kind in DELIVERED:
+            keys = [key for about, key in gone if about == kind]
+            here = links.c.about == kind, among(connection, links.c.key, keys)
+            known |= {Link(*row) for row in connection.execute(select(*links.c).where(*here))}
+            self._log.forget(connection, kind, keys, before)
+            self._log.forget(connection, "mark", [f"{kind}/{key}" for key in keys], before)
+        services = self._needing(connection, known, gone)
+        for kind in DELIVERED:
+            keys = [key for about, key in gone if about == kind]
+            connection.execute(delete(links).where(links.c.about == kind, among(connection, links.c.key, keys)))
+        seq, waiting = _progress(connection)
+        self._note(connection, seq, waiting | services)
 
     def _forget_others(self) -> None:
         with self._engine.connect() as connection:
@@ -184,9 +216,9 @@ class Keeper:
             if not new:
                 return False
             facts = self._catalog.named(fact for _, fact in new)
-            known = {link for fact in facts for link in _links(fact)}
+            known = {link for fact in facts for link in links_of(fact)}
             named = self._remember(connection, known)
-            services = self._needing(connection, known, {_subject(fact) for fact in facts}) | named
+            services = self._needing(connection, known, {subject(fact) for fact in facts}) | named
             self._note(connection, new[-1][0], waiting | services)
         return True
 
@@ -204,7 +236,7 @@ class Keeper:
         other = links.alias()
         same = [getattr(other.c, name) == getattr(links.c, name) for name in ("about", "key", "kind")]
         said = exists().where(*same, other.c.name != "")
-        left = [connection.execute(delete(links).where(links.c.kind == kind, links.c.name == "", said)) for kind in _SAID_LATER]
+        left = [connection.execute(delete(links).where(links.c.kind == kind, links.c.name == "", said)) for kind in SAID_LATER]
         return {""} if left[0].rowcount else set()
 
     def _needing(self, connection: Connection, known: Iterable[Link], subjects: Iterable[tuple[str, str]]) -> set[str]:
@@ -217,21 +249,21 @@ class Keeper:
         for kind, key in subjects:
             about[kind].add(key)
         # A commit may be known to be of a repository by another word than this one.
-        named["repository"] |= _homes(connection, named["commit"])
+        named["repository"] |= homes(connection, named["commit"])
         unnamed = named["repository"] & {""}
-        built = _keys(connection, "artifact", "repository", unnamed) | about["artifact"]
-        built |= _keys(connection, "artifact", "commit", named["commit"])
-        releases = about["release"] | _names(connection, "incident", "release", about["incident"])
+        built = things(connection, "artifact", "repository", unnamed) | about["artifact"]
+        built |= things(connection, "artifact", "commit", named["commit"])
+        releases = about["release"] | needed_by(connection, "incident", "release", about["incident"])
         for kind, names in (
             ("repository", unnamed),
             ("commit", named["commit"]),
-            ("artifact", _names(connection, "artifact", "artifact", built)),
+            ("artifact", needed_by(connection, "artifact", "artifact", built)),
         ):
-            releases |= _keys(connection, "release", kind, names)
+            releases |= things(connection, "release", kind, names)
         services = {name for name, s in self._catalog.services.items() if repository_name(s.repository) in named["repository"]}
-        services |= _keys(connection, _READER, "repository", named["repository"] - unnamed)
-        services |= _names(connection, "incident", "service", about["incident"])
-        return services | _names(connection, "release", "service", releases)
+        services |= things(connection, _READER, "repository", named["repository"] - unnamed)
+        services |= needed_by(connection, "incident", "service", about["incident"])
+        return services | needed_by(connection, "release", "service", releases)
 
     # ---- one service ----
 
@@ -280,72 +312,24 @@ class Keeper:
 
     def _facts(self, connection: Connection, service: str) -> tuple[list[Fact], set[str]]:
         """All that its releases, and the incidents that may be theirs, are known by; and the repositories they are of."""
-        releases = _keys(connection, "release", "service", {service})
-        incidents = _keys(connection, "incident", "service", {service}) | _keys(connection, "incident", "release", releases)
+        releases = things(connection, "release", "service", {service})
+        incidents = things(connection, "incident", "service", {service}) | things(connection, "incident", "release", releases)
         # An incident may be of another service's release: then it is not this one's, and has to be seen not to be.
-        facts = self._log.about("release", releases | _names(connection, "incident", "release", incidents))
+        facts = self._log.about("release", releases | needed_by(connection, "incident", "release", incidents))
         facts += self._log.about("incident", incidents)
         facts += self._log.about("mark", [f"release/{key}" for key in releases] + [f"incident/{key}" for key in incidents])
-        artifacts = _keys(connection, "artifact", "artifact", _names(connection, "release", "artifact", releases))
+        artifacts = things(connection, "artifact", "artifact", needed_by(connection, "release", "artifact", releases))
         facts += self._log.about("artifact", artifacts)
         # What was built from a repository may be what a service runs whose manifests are elsewhere.
-        repositories = _names(connection, "release", "repository", releases)
-        repositories |= _names(connection, "artifact", "repository", artifacts)
+        repositories = needed_by(connection, "release", "repository", releases)
+        repositories |= needed_by(connection, "artifact", "repository", artifacts)
         repositories |= {repository_name(self._catalog.service(service).repository)}
-        commits = _names(connection, "release", "commit", releases) | _names(connection, "artifact", "commit", artifacts)
-        repositories |= _homes(connection, commits)
+        commits = needed_by(connection, "release", "commit", releases) | needed_by(connection, "artifact", "commit", artifacts)
+        repositories |= homes(connection, commits)
         for kind in ("change", "commit"):
-            keys = _keys(connection, kind, "repository", repositories | {""}) | _keys(connection, kind, "commit", commits)
+            keys = things(connection, kind, "repository", repositories | {""}) | things(connection, kind, "commit", commits)
             facts += self._log.about(kind, keys)
         return facts, repositories - {""}
-
-
-def _subject(fact: Fact) -> tuple[str, str]:
-    """Of a mark: what it marks."""
-    about, _, key = fact.key.partition("/") if fact.about == "mark" else (fact.about, "", fact.key)
-    return about, key
-
-
-def _links(fact: Fact) -> Iterator[Link]:
-    about, key = _subject(fact)
-    # What does not say of which service or repository it is is of none, '', until another fact does.
-    yield from (Link(about, key, kind, name) for kind, name in _needed(fact) if name or kind in _SAID_LATER)
-
-
-def _needed(fact: Fact) -> Iterator[tuple[str, str]]:
-    says = fact.says
-    if isinstance(says, ReleaseSays):
-        yield "service", says.service
-        yield "repository", repository_name(says.repository)
-        yield "commit", _short(says.commit)
-        yield from (("artifact", name) for name in artifact_names(says.artifact))
-    elif isinstance(says, IncidentSays):
-        yield "service", says.service
-        yield "release", says.release
-    elif isinstance(says, ChangeSays):
-        yield "repository", repository_name(says.repository)
-        yield from (("commit", _short(commit)) for commit in (says.merge_commit, *says.commits))
-    elif isinstance(says, CommitSays):
-        yield "repository", repository_name(says.repository)
-        yield "commit", _short(fact.key)
-    elif isinstance(says, ArtifactSays):
-        yield "repository", repository_name(says.repository)
-        yield "commit", _short(says.commit)
-        yield from (("artifact", name) for name in artifact_names(fact.key))
-    elif isinstance(says, MarkSays) and fact.key.startswith("incident/"):
-        yield "release", says.release
-
-
-def _short(commit: str) -> str:
-    """The beginning, by which a short hash and the full one are found alike."""
-    return plain(commit)[:7]
-
-
-def _homes(connection: Connection, commits: Iterable[str]) -> set[str]:
-    """The repositories that these commits are known to be of."""
-    names = set(commits)
-    found = [_names(connection, kind, "repository", _keys(connection, kind, "commit", names)) for kind in ("change", "commit")]
-    return (found[0] | found[1]) - {""}
 
 
 def _fingerprint(catalog: Catalog, zone: ZoneInfo) -> str:
@@ -363,22 +347,3 @@ def _forget(connection: Connection) -> None:
 def _progress(connection: Connection) -> tuple[int, set[str]]:
     row = connection.execute(select(progress)).first()
     return (row.seq, set(json.loads(row.services))) if row else (0, set())
-
-
-def _keys(connection: Connection, about: str, kind: str, names: Iterable[str]) -> set[str]:
-    """The things of a kind that are needed by any of these."""
-    return _linked(connection, about, kind, links.c.key, links.c.name, names)
-
-
-def _names(connection: Connection, about: str, kind: str, keys: Iterable[str]) -> set[str]:
-    """What these things are needed by."""
-    return _linked(connection, about, kind, links.c.name, links.c.key, keys)
-
-
-def _linked(
-    connection: Connection, about: str, kind: str, wanted: Column[str], by: Column[str], known: Iterable[str]
-) -> set[str]:
-    """One end of the links whose other end is among the known."""
-    names = set(known)
-    query = select(wanted).where(links.c.about == about, links.c.kind == kind, among(connection, by, names))
-    return set(connection.execute(query).scalars()) if names else set()

@@ -1,4 +1,4 @@
-"""The log: facts are appended, never changed. And the quarantine beside it."""
+"""The log: facts are appended, never changed; they go when they are old. And the quarantine beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Connection, Engine, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serinus.dora.facts import Fact
@@ -89,6 +89,25 @@ class Log:
         with self._engine.connect() as connection:
             wanted = select(facts).where(facts.c.about == kind, among(connection, facts.c.key, keys))
             return [_fact(row) for row in connection.execute(wanted)]
+
+    def silent(self, kinds: Iterable[str], before: datetime, batch: int) -> Iterator[list[tuple[str, str]]]:
+        """(kind, key) of all of which nothing has been said since `before`, in batches."""
+        last: tuple[str, str] = ("", "")
+        thing = (facts.c.about, facts.c.key)
+        wanted = select(*thing).group_by(*thing).having(func.max(facts.c.at) < micros(before)).order_by(*thing).limit(batch)
+        wanted = wanted.where(facts.c.about.in_(list(kinds)))
+        while True:
+            with self._engine.connect() as connection:
+                found = [(about, key) for about, key in connection.execute(wanted.where(tuple_(*thing) > tuple_(*last)))]
+            if not found:
+                return
+            yield found
+            last = found[-1]
+
+    def forget(self, connection: Connection, kind: str, keys: Iterable[str], before: datetime) -> None:
+        """Deletes what was said about these things before then: somebody may have said more in the meantime."""
+        older = facts.c.at < micros(before)
+        connection.execute(delete(facts).where(facts.c.about == kind, among(connection, facts.c.key, keys), older))
 
     def all(self, batch: int = 10_000) -> Iterator[Fact]:
         """Everything, in the order it came, with a bounded number in memory."""

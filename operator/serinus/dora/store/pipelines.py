@@ -69,6 +69,15 @@ class Follower:
         while self._look():
             pass
 
+    def forget(self, before: datetime) -> None:
+        """Runs and results of tests of before then. Coverage stays: it is little, and the newest is asked for however old."""
+        for several in self._log.silent(("run", "tests"), before, BATCH):
+            with writing(self._engine) as connection:
+                for table, kind in ((runs, "run"), (suites, "tests")):
+                    keys = [key for about, key in several if about == kind]
+                    connection.execute(delete(table).where(among(connection, table.c.key, keys)))
+                    self._log.forget(connection, kind, keys, before)
+
     def rebuild(self) -> None:
         """From the first fact."""
         with writing(self._engine) as connection:
