@@ -14,6 +14,7 @@ from tests.data.dora.month import BERLIN, CATALOG, FACTS
 from tests.stores import engine, postgres, url
 from tests.test_dora_service import READING, SECRETS, ask, serving
 
+from serinus.api.crdgen import ROOT
 from serinus.dora.catalog import Catalog
 from serinus.dora.contract import DEPLOYMENTS_A_DAY, FAILURES, LEAD_TIME, RECOVERY
 from serinus.dora.facts import Fact, ReleaseSays
@@ -107,6 +108,14 @@ def test_the_series_are_the_pages_four_weeks(engine: Engine, now: datetime) -> N
     }
     assert found["days",] == review.four.days == (28 if now == SUNDAY else 24)
     assert found["services",] == len(review.services)
+
+
+def test_every_series_is_explained(engine: Engine) -> None:
+    _, scrape = filled(engine, FACTS)
+    page = (ROOT / "docs" / "dora.md").read_text()
+    names = {line.split()[2] for line in scrape.text(SUNDAY).decode().splitlines() if line.startswith("# TYPE serinus_")}
+    assert len(names) >= 20
+    assert [name for name in sorted(names) if f"`{name}`" not in page] == []
 
 
 def test_targets_are_the_contracts(engine: Engine) -> None:
