@@ -14,7 +14,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -163,8 +162,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address, from when it has scraped a service that has read everything, and has evaluated each rule since then."""
     binary, folder = program("prometheus"), tmp_path_factory.mktemp("prometheus")
     database = f"sqlite:///{folder}/dora.db"
-    with closing(connect(database).raw_connection()):
-        Log(connect(database)).append(list(past(datetime.now(UTC))), datetime.now(UTC))
+    engine = connect(database)
+    Log(engine).append(list(past(datetime.now(UTC))), datetime.now(UTC))
+    engine.dispose()
     secrets = SECRETS | {"SERINUS_DORA_SECRET_METRICS": METRICS}
     with serving(database, folder, secrets) as (dora, _):
         assert ask("POST", f"{dora}/ingest/github", b"{", signed(b"{"))[0] == 400

@@ -158,12 +158,13 @@ def test_figures_are_put_together_once_for_a_change_or_a_day(engine: Engine) -> 
     for _ in range(5):
         assert series(scrape.text(SUNDAY)).items() >= {k: v for k, v in first.items() if "process" not in k[0]}.items()
     assert keeper.reads == 1
-    scrape.text(SUNDAY + timedelta(days=1))
-    assert keeper.reads == 2
     Log(engine).append(list(fleet(1, 20, SUNDAY)), SUNDAY)
     keeper.catch_up()
     assert series(scrape.text(SUNDAY))["n", "change_failure_ratio", "all", ""] > first["n", "change_failure_ratio", "all", ""]
-    assert keeper.reads == 3
+    assert keeper.reads >= 2
+    before = keeper.reads
+    tomorrow = series(scrape.text(SUNDAY + timedelta(days=1)))
+    assert (keeper.reads, tomorrow["days",]) == (before + 1, 22)
 
 
 def test_services_with_series_of_their_own_are_bounded(tmp_path: Path) -> None:
