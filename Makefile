@@ -85,7 +85,8 @@ explore: venv ## Every state of a small world, and seeded faults that must be fo
 e2e: venv ## The tests on a real cluster
 	@$(PY) -m e2e.cluster up
 	$(PY) -m e2e.cluster images
-	.venv/bin/pytest e2e/test_api_server.py e2e/test_dora_rights.py e2e/test_envoy.py e2e/test_alertmanager.py tests/test_chart.py --durations=5  # the chart again: now there is a helm
+	$(PY) -m e2e.cluster.gotools
+	.venv/bin/pytest e2e/test_api_server.py e2e/test_dora_rights.py e2e/test_envoy.py e2e/test_alertmanager.py tests/test_chart.py tests/test_dora_prometheus.py --durations=5  # the last two again: now there are helm and promtool
 	$(PY) -m e2e.scenarios
 
 bench: venv ## The figures of the README, measured: prints a table and writes it to bench-results/

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from serinus.api.crdgen import ROOT, crds
 from serinus.cli import app
 from serinus.cli.dora import REFUSED, UNREAD, UNSENT
+from serinus.dora.service.config import METRICS
 from serinus.dora.service.rights import GROUP, RESOURCE
 
 CHART = ROOT / "charts" / "serinus"
@@ -102,6 +103,8 @@ def test_values_schema_knows_every_value():
         "dora.report.url=hooks.example",
         "dora.report.as=pigeon",
         "dora.route.parentRefs=gateway",
+        "dora.rules.pages=no slash",
+        "dora.dashboard.label=x",
     ],
 )
 def test_values_that_make_no_sense_are_refused(setting):
@@ -327,7 +330,7 @@ def test_its_settings_are_the_values() -> None:
     known = one("ConfigMap", *DORA, f"dora.config.database={url}", name="serinus-dora")["data"]["dora.yaml"]
     assert yaml.safe_load(known) == {"database": url, "kubernetes": True}
     assert not of_kind("Secret", *DORA), "the one that is named is the user's"
-    assert set(one("Secret", "dora.enabled=true", name="serinus-dora")["data"]) == {"cdevents"}
+    assert set(one("Secret", "dora.enabled=true", name="serinus-dora")["data"]) == {"cdevents", "metrics"}
 
 
 def bound(account: str, *settings: str) -> list[dict[str, Any]]:
@@ -364,7 +367,7 @@ def test_the_cluster_need_not_be_asked() -> None:
     assert not bound("serinus-dora", *off)
     assert not bound("serinus-dora-report", *off)
     assert yaml.safe_load(one("ConfigMap", *off, name="serinus-dora")["data"]["dora.yaml"])["kubernetes"] is False
-    assert set(one("Secret", *off, name="serinus-dora")["data"]) == {"cdevents", "reading"}
+    assert set(one("Secret", *off, name="serinus-dora")["data"]) == {"cdevents", "metrics", "reading"}
     job = one("CronJob", *off, name="serinus-dora-report")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert "volumes" not in job
     tokens = {variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in job["containers"][0]["env"]}
@@ -425,3 +428,50 @@ def test_a_route_leads_to_it_when_there_is_a_gateway_to_lead_through() -> None:
     assert spec["hostnames"] == ["dora.example"]
     service = one("Service", *settings, name="serinus-dora")
     assert spec["rules"] == [{"backendRefs": [{"name": "serinus-dora", "port": service["spec"]["ports"][0]["port"]}]}]
+
+
+def test_each_service_is_scraped_by_its_own_monitor_and_the_measuring_one_with_its_secret() -> None:
+    assert not of_kind("ServiceMonitor", *DORA)
+    assert len(of_kind("ServiceMonitor", "serviceMonitor.enabled=true")) == 1
+    settings = (*DORA, "serviceMonitor.enabled=true", "serviceMonitor.labels.release=kps")
+
+    def chosen(monitor: dict[str, Any]) -> list[str]:
+        wanted = monitor["spec"]["selector"]
+        (rule,) = wanted.get("matchExpressions", [{"key": "", "operator": "NotIn", "values": []}])
+        assert rule["operator"] == "NotIn"
+        return [
+            service["metadata"]["name"]
+            for service in of_kind("Service", *settings)
+            if wanted["matchLabels"].items() <= service["metadata"]["labels"].items()
+            and service["metadata"]["labels"].get(rule["key"]) not in rule["values"]
+        ]
+
+    assert chosen(one("ServiceMonitor", *settings)) == ["serinus"]
+    monitor = one("ServiceMonitor", *settings, name="serinus-dora")
+    assert chosen(monitor) == ["serinus-dora"]
+    assert monitor["metadata"]["labels"]["release"] == "kps"
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert (endpoint["port"], endpoint["path"], endpoint["honorLabels"]) == ("http", "/metrics", True)
+    assert endpoint["authorization"] == {"credentials": {"name": "tokens", "key": METRICS}}
+    assert "bearerTokenFile" not in endpoint, "Prometheus' own token stays with it"
+
+
+def test_the_rules_are_the_file_and_their_runbooks_lead_somewhere() -> None:
+    assert not of_kind("PrometheusRule", *DORA)
+    assert not of_kind("PrometheusRule", "dora.rules.enabled=true")
+    known = yaml.safe_load((CHART / "rules" / "dora.yaml").read_text())
+    settings = (*DORA, "dora.rules.enabled=true", "dora.rules.labels.release=kps")
+    rule = one("PrometheusRule", *settings, name="serinus-dora")
+    assert rule["spec"] == known
+    assert rule["metadata"]["labels"]["release"] == "kps"
+    rule = one("PrometheusRule", *settings, "dora.rules.pages=https://git.example/serinus/", name="serinus-dora")
+    alerts = [each for group in rule["spec"]["groups"] for each in group["rules"] if "alert" in each]
+    assert alerts
+    assert all(a["annotations"]["runbook_url"].startswith("https://git.example/serinus/docs/operations.md#") for a in alerts)
+
+
+def test_the_dashboard_is_the_file_where_grafanas_sidecar_finds_it() -> None:
+    assert not [found for found in of_kind("ConfigMap", *DORA) if "dashboard" in found["metadata"]["name"]]
+    found = one("ConfigMap", *DORA, "dora.dashboard.enabled=true", name="serinus-dora-dashboard")
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(found["data"]["serinus-dora.json"]) == json.loads((CHART / "dashboards" / "dora.json").read_text())

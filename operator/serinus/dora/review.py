@@ -114,6 +114,11 @@ def iso(monday: date) -> str:
     return f"{year}-W{week:02}"
 
 
+def begun(monday: date, today: date) -> int:
+    """How many days of a week have begun."""
+    return min(7, max(0, (today - monday).days + 1))
+
+
 def review(known: Sequence[Kept], four: Sequence[Kept], monday: date, today: date, catalog: Catalog) -> Review:
     """Of the week of `monday`. `known`: twelve weeks up to and with it, with lead times and recoveries; `four`: the last four of
     them, with all samples.
@@ -122,18 +127,17 @@ def review(known: Sequence[Kept], four: Sequence[Kept], monday: date, today: dat
     weeks: dict[date, list[Week]] = {start: [] for start in mondays}
     for kept in known:
         weeks[kept.week.monday].append(kept.week)
-    begun = {start: min(7, max(0, (today - start).days + 1)) for start in mondays}
     judged, earlier = mondays[-JUDGED:], mondays[-2 * JUDGED : -JUDGED]
-    days = sum(begun[start] for start in judged)
+    days = sum(begun(start, today) for start in judged)
     whole = [kept.week for kept in four]
     numbers = add_up(whole, days)
     clauses = contract(numbers)
     services = rows(four, days, catalog)
     return Review(
-        tuple(Line(iso(start), start, brief(weeks[start], begun[start])) for start in mondays),
-        add_up([week for week in whole if week.monday == monday], begun[monday]),
+        tuple(Line(iso(start), start, brief(weeks[start], begun(start, today))) for start in mondays),
+        add_up([week for week in whole if week.monday == monday], begun(monday, today)),
         numbers,
-        brief([week for start in earlier for week in weeks[start]], sum(begun[start] for start in earlier)),
+        brief([week for start in earlier for week in weeks[start]], sum(begun(start, today) for start in earlier)),
         clauses,
         sentence(clauses, numbers, services),
         tuple(_days(mondays, [week for several in weeks.values() for week in several], today)),

@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -32,11 +33,12 @@ from serinus.dora.metrics import Scope, five
 from serinus.dora.review import Page
 from serinus.dora.service.body import Bounded, body_of
 from serinus.dora.service.config import Config
-from serinus.dora.service.entrance import Entrance, guard, may_read, may_write, still_reads
+from serinus.dora.service.entrance import Entrance, guard, may_read, may_scrape, may_write, still_reads
 from serinus.dora.service.figures import Figures
 from serinus.dora.service.page import page
 from serinus.dora.service.pipelines import pipelines
 from serinus.dora.service.reception import Full, Reception
+from serinus.dora.service.scrape import Scrape
 from serinus.dora.service.site import register
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
@@ -96,6 +98,7 @@ class Service:
         self.config = config
         self.engine = engine = connect(config.database)
         self.log, self.keeper = Log(engine), Keeper(engine, config.catalog, ZoneInfo(config.zone))
+        self.scrape = Scrape(self.log, self.keeper, config.catalog, ZoneInfo(config.zone))
         self.follower = Follower(engine, config.catalog)
         self._new = asyncio.Event()
         self._new.set()  # what a process before this one left
@@ -277,6 +280,12 @@ async def _events(service: Service, request: Request) -> AsyncIterator[str]:
         service.listeners.discard(listener)
 
 
+async def metrics(request: Request) -> Response:
+    """The figures of the page's four weeks, their targets and how current they are, as Prometheus reads them."""
+    text = await asyncio.to_thread(request.app.state.service.scrape.text, datetime.now(UTC))
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
+
+
 async def healthy(request: Request) -> dict[str, str]:
     """The database answers."""
     await asyncio.to_thread(request.app.state.service.log.ping)
@@ -325,6 +334,7 @@ def application(config: Config) -> FastAPI:
     app.get("/review", **reading)(review)
     app.get("/pipelines", **reading)(pipelines)
     app.get("/live", **reading)(live)
+    app.get("/metrics", dependencies=[Depends(may_scrape)], response_class=PlainTextResponse)(metrics)
     app.get("/healthz")(healthy)
     register(app, may_read)
     for kind, answer in ((Refused, _refused), (Full, _full), (SQLAlchemyError, _broken)):

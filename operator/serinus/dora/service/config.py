@@ -16,8 +16,8 @@ from serinus.dora.intake import READERS, Settings
 
 #: `SERINUS_DORA_SECRET_GITHUB`, or a file `github` in the folder `SERINUS_DORA_SECRETS`.
 _SECRET, _FOLDER = "SERINUS_DORA_SECRET_", "SERINUS_DORA_SECRETS"
-#: Who may read, by `Authorization: Bearer …`.
-READING = "reading"
+#: Who may read, and who may read `/metrics` alone, by `Authorization: Bearer …`.
+READING, METRICS = "reading", "metrics"
 
 
 class Wrong(Exception):
@@ -87,7 +87,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
 def _secrets(environment: Mapping[str, str]) -> dict[str, bytes]:
     folder = environment.get(_FOLDER)
     found = {}
-    for name in (*READERS, READING):
+    for name in (*READERS, READING, METRICS):
         file = Path(folder) / name if folder else None
         if value := environment.get(_SECRET + name.upper()):
             found[name] = value.encode()

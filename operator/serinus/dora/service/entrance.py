@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel
 
 from serinus.dora.service.body import body_of
-from serinus.dora.service.config import READING, Config
+from serinus.dora.service.config import METRICS, READING, Config
 from serinus.dora.service.reviews import Reviews
 from serinus.dora.service.rights import LONGEST, Denied, Kept, Verb, from_elsewhere, of_this_machine
 
@@ -36,6 +36,7 @@ class Entrance:
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic, reviews: Reviews | None = None) -> None:
         self._secret, self._header = config.secrets.get(READING), config.user_header
+        self._metrics = config.secrets.get(METRICS)
         self._reviews = reviews or (Reviews(config.audiences, clock) if config.kubernetes else None)
         #: Tokens by the sessions' ids. The token is asked about again whenever the answer about it is too old.
         self._sessions = Kept[str](SESSION, SESSIONS, clock)
@@ -53,9 +54,9 @@ class Entrance:
         proxied = request.headers.get(self._header, "") if self._header else ""
         if self._secret is None and self._reviews is None:
             return self._here(request, proxied)
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return await self.name(given.strip(), verb, proxied)
+        given = _bearer(request)
+        if given is not None:
+            return await self.name(given, verb, proxied)
         session = self._sessions.get(request.cookies.get(COOKIE, ""))
         if session is None:
             raise Denied(401, "this needs Authorization: Bearer <token>, or POST /login; kubectl create token gives one")
@@ -65,9 +66,14 @@ class Entrance:
             raise Denied(403, "with a session, a change needs Content-Type: application/json")
         return await self.name(session, verb)
 
+    async def scrape(self, request: Request) -> None:
+        """Lets in whoever has the secret for metrics, which opens nothing else, and whoever may read. Raises Denied."""
+        if not _same(_bearer(request) or "", self._metrics):
+            await self.admit(request, "get")
+
     async def name(self, token: str, verb: Verb, proxied: str = "") -> str:
         """The name of whoever has the token, if they may; `proxied` is believed of whoever has the secret. Raises Denied."""
-        if self._secret is not None and hmac.compare_digest(token.encode(errors="surrogatepass"), self._secret):
+        if _same(token, self._secret):
             return (proxied or SECRET_HOLDER)[:NAME]
         if self._reviews is None:
             raise Denied(401, "this is not the secret for reading: SERINUS_DORA_SECRET_READING")
@@ -91,6 +97,15 @@ class Entrance:
         self._sessions.drop(session)
 
 
+def _bearer(request: Request) -> str | None:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else None
+
+
+def _same(token: str, secret: bytes | None) -> bool:
+    return secret is not None and hmac.compare_digest(token.encode(errors="surrogatepass"), secret)
+
+
 class Known(BaseModel):
     """Whoever asks, as marks name them."""
 
@@ -106,6 +121,11 @@ async def may_read(request: Request, response: Response) -> str:
     """Their name. Raises Denied."""
     response.headers["Cache-Control"] = "no-store"
     return await _entrance(request).admit(request, "get")
+
+
+async def may_scrape(request: Request) -> None:
+    """Raises Denied."""
+    await _entrance(request).scrape(request)
 
 
 async def may_write(request: Request) -> str:

@@ -151,6 +151,12 @@ class Log:
             rows = connection.execute(wanted if number is None else wanted.where(quarantine.c.seq == number)).all()
         return [Held(r.seq, moment(r.received), r.reader, json.loads(r.headers), r.body, r.status, r.reason) for r in rows]
 
+    def quarantined(self) -> dict[str, int]:
+        """How many requests of each source are there."""
+        with self._engine.connect() as connection:
+            counted = select(quarantine.c.reader, func.count().label("number")).group_by(quarantine.c.reader)
+            return {row.reader: row.number for row in connection.execute(counted)}
+
     def release(self, seq: int, known: Sequence[Fact], received: datetime) -> None:
         """It was read after all: its facts are written and it leaves the quarantine. Killed in between it is read again."""
         self.append(known, received)
