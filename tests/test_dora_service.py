@@ -99,6 +99,20 @@ def test_what_is_signed_is_taken_once_and_can_be_exported(url: str, tmp_path: Pa
     assert (fact["about"], fact["says"]["number"]) == ("change", "12")
 
 
+def test_what_another_process_takes_in_is_noticed(url: str, tmp_path: Path) -> None:
+    """`serinus dora import` writes beside the service."""
+    now = datetime.now(UTC)
+    with serving(url, tmp_path) as (address, _):
+        engine = connect(url)
+        until = time.monotonic() + 30
+        while ask("GET", f"{address}/review")[1]["freshness"]["unread"]:
+            assert time.monotonic() < until
+        Log(engine).append([Fact.of("test", "1", now, "1", ReleaseSays(service="shop/web", promoted=now))], now)
+        engine.dispose()
+        while not ask("GET", f"{address}/review")[1]["releases"]:
+            assert time.monotonic() < until
+
+
 def test_what_is_older_than_it_is_kept_goes(url: str, tmp_path: Path) -> None:
     """All but what the service had last, where its next release begins."""
     now = datetime.now(UTC)

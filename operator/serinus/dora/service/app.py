@@ -49,8 +49,8 @@ log = logging.getLogger("serinus.dora")
 
 #: Seconds: to the next try when the database does not answer, and between two signs of life of a stream.
 RETRY, BEAT = 2.0, 15.0
-#: Seconds from looking for what is too old to be kept to the next time.
-SWEEP = 86_400.0
+#: Seconds from looking for what is too old to be kept to the next time, and for facts that another process imported.
+SWEEP, LOOK = 86_400.0, 5.0
 
 
 class Taken(BaseModel):
@@ -115,7 +115,8 @@ class Service:
     async def keep(self) -> None:
         """Keeps up with what comes in, and tells whoever listens of which services it was. Until it is cancelled."""
         while True:
-            await self._new.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._new.wait(), LOOK)
             self._new.clear()
             try:
                 services = await asyncio.to_thread(self.keeper.catch_up)
@@ -129,7 +130,7 @@ class Service:
                 self._new.set()
 
     async def _sweep(self) -> None:
-        """Once a day what is too old goes; while nothing comes in, nothing grows."""
+        """Once a day what is too old goes."""
         if time.monotonic() - self._swept < SWEEP:
             return
         now, keep = datetime.now(UTC), self.config.keep

@@ -23,8 +23,9 @@ def page(log: Log, keeper: Keeper, scope: Scope, monday: date, now: datetime, ca
     """Of the week that begins on `monday`; `now` says how much of it there is."""
     after = monday + timedelta(weeks=1)
     window, today = Window.of_days(monday, after, zone), now.astimezone(zone).date()
-    line = keeper.weeks(scope, monday - timedelta(weeks=LINE - 1), after, ("lead", "caught", "escaped"))
-    four = keeper.weeks(scope, monday - timedelta(weeks=JUDGED - 1), after)
+    judged = monday - timedelta(weeks=JUDGED - 1)
+    four = keeper.weeks(scope, judged, after)
+    line = keeper.weeks(scope, monday - timedelta(weeks=LINE - 1), judged, ("lead", "caught", "escaped")) + four
     failures = keeper.failures(scope, four)
     releases, loose = keeper.newest(scope, window, MOST_RELEASES + 1)
     start, end = window.interval
