@@ -181,7 +181,8 @@ class Brief:
 
 def brief(parts: Sequence[Week], days: int) -> Brief:
     """Weeks of whatever services and environments, of which `days` days in all have begun."""
-    return _brief(parts, days, _totals(_table(parts)))
+    every = np.add.reduce([part.days for part in parts]) if parts else np.zeros((7, _WIDTH), np.int32)
+    return _brief(parts, days, _totals(every))
 
 
 def _brief(parts: Sequence[Week], days: int, count: Mapping[str, int]) -> Brief:

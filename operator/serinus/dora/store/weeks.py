@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,17 @@ def read(
     columns = [weeks.c.service, weeks.c.environment, weeks.c.monday, weeks.c.days, *(weeks.c[name] for name in samples)]
     wanted = select(*columns).where(weeks.c.monday >= first.toordinal(), weeks.c.monday < end.toordinal())
     wanted = wanted if services is None else wanted.where(weeks.c.service.in_(services))
-    found = []
-    for service, environment, monday, days, *rest in connection.execute(wanted):
-        arrays = {name: _array(data) for name, data in zip(samples, rest, strict=True)}
-        table = _array(days).reshape(7, len(COUNTS) + len(STANDINGS))
-        found.append(Kept(service, environment, Week(date.fromordinal(monday), table, arrays)))
-    return found
+    rows = connection.execute(wanted).all()
+    if not rows:
+        return []
+    services_, environments, mondays, days, *rest = zip(*rows, strict=True)
+    tables = _array(b"".join(days)).reshape(len(rows), 7, len(COUNTS) + len(STANDINGS))
+    each = zip(*(_arrays(column) for column in rest), strict=True) if samples else repeat(())
+    found = zip(services_, environments, mondays, tables, each, strict=False)
+    return [
+        Kept(service, environment, Week(date.fromordinal(monday), table, dict(zip(samples, arrays, strict=True))))
+        for service, environment, monday, table, arrays in found
+    ]
 
 
 def slowest(connection: Connection, monday: date, services: Sequence[str]) -> list[tuple[str, str, tuple[Delivery, ...]]]:
@@ -69,6 +75,15 @@ def _named(connection: Connection, column: Column[str], monday: date, services: 
     wanted = select(weeks.c.service, weeks.c.environment, column)
     wanted = wanted.where(weeks.c.monday == monday.toordinal(), among(connection, weeks.c.service, services), column != "[]")
     yield from ((service, environment, known) for service, environment, known in connection.execute(wanted))
+
+
+def _arrays(several: Sequence[bytes]) -> Iterator[Seconds]:
+    """All are read as one, and cut: thousands of small arrays are dear to make."""
+    whole, start = _array(b"".join(several)), 0
+    for data in several:
+        end = start + len(data) // _LITTLE.itemsize
+        yield whole[start:end]
+        start = end
 
 
 def _array(data: bytes) -> Seconds:
