@@ -200,6 +200,7 @@ def figures(releases: list[Object]) -> list[str]:
 
     rate = kubectl.until("the measuring service counts the releases", counted, timeout=20)
     out.print(f"\n{dora.report(f'{today:%G-W%V}')}", markup=False)
+    out.print(f"The page: http://serinus-dora.{install.NAMESPACE}.svc:8090/?week={today:%G-W%V}\n", markup=False)
     return [] if failed == reached & set(rate["keys"]) else [f"{failed} failed, and the report says {rate['keys']}"]
 
 
@@ -216,6 +217,8 @@ def look_around(keep: bool) -> None:
         f"  kubectl -n {SPACE} get canaries,releases\n"
         f"  kubectl -n {SPACE} describe canary {NAME}\n"
         f"  kubectl -n {SPACE} set env deployment/{NAME} CRASH- MESSAGE=v5    # ship the next one\n"
+        f"  kubectl -n {install.NAMESPACE} port-forward service/serinus-dora 8090"
+        f"    # the page is http://localhost:8090, its token {dora.TOKENS['reading']}\n"
         f"`make down` removes all of it.",
         markup=False,
     )

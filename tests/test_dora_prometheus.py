@@ -116,6 +116,8 @@ def read(address: str, **words: str) -> Any:
         with urllib.request.urlopen(f"{address}{query}", timeout=10) as answer:  # noqa: S310  # loopback
             return json.loads(answer.read())["data"]
     except urllib.error.HTTPError as error:
+        if error.code == 503:  # it listens, and is not ready yet
+            raise
         raise AssertionError(f"{words}: {error.read().decode()}") from None
 
 
