@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import cycle
 from random import Random
@@ -14,12 +14,13 @@ from sqlalchemy import Engine
 from tests.data.dora.month import BERLIN, CATALOG, FACTS, at, said
 from tests.stores import engine, postgres, url
 
-from serinus.dora.facts import ArtifactSays, ChangeSays, Fact, IncidentSays, MarkSays, ReleaseSays
+from serinus.dora.facts import ArtifactSays, ChangeSays, Fact, IncidentSays, MarkSays, ReleaseSays, RunSays
 from serinus.dora.figures import Window
 from serinus.dora.metrics import Book, Five, Scope, five, measure
 from serinus.dora.store import keeper
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
+from serinus.dora.store.pipelines import Follower
 
 __all__ = ["engine", "postgres", "url"]  # fixtures
 
@@ -180,3 +181,26 @@ def test_what_is_old_goes_and_what_remains_says_what_a_book_of_it_says(engine: E
     assert [five(keeping.shelf(scope, later), later, scope) for scope in SCOPES] == before
     keeping.forget(datetime(2026, 10, 12, tzinfo=UTC))
     assert (list(log.all()), keeping.catch_up()) == (left, frozenset()), "once more changes nothing"
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_what_comes_after_something_old_went_is_read_though_that_was_the_newest_fact(engine: Engine, marked: bool) -> None:
+    """As after history was imported that is older than what is kept: a number that was given is not given again."""
+    log, keeping, follower, old = (
+        Log(engine),
+        Keeper(engine, CATALOG, BERLIN),
+        Follower(engine, CATALOG),
+        NOW - timedelta(days=500),
+    )
+    log.append([Fact.of("hub", f"run{n}", old, f"run/{n}", RunSays(repository="acme/shop", finished=old)) for n in range(9)], NOW)
+    if marked:
+        log.append([Fact.of("cd", "old", old, "old", ReleaseSays(service="pay", requested=old, outcome="Skipped"))], NOW)
+        log.append([Fact.of("page", "m", old, "release/old", MarkSays(verdict="fine", by="mona"))], NOW)
+    keeping.catch_up()
+    follower.catch_up()
+    follower.forget(NOW - timedelta(days=400))
+    keeping.forget(NOW - timedelta(days=400))
+    log.append([Fact.of("cd", "1", NOW, "new", ReleaseSays(service="pay", environment="production", promoted=NOW))], NOW)
+    keeping.catch_up()
+    assert list(keeping.attempts(["new"])) == ["new"]
+    assert keeping.freshness().unread == 0
