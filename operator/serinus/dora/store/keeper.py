@@ -83,21 +83,45 @@ class Keeper:
                 self._drop(connection, set(several) - kept, before)
 
     def _last(self, before: datetime) -> set[tuple[str, str]]:
-        """Of each service and environment the newest release of before then that all had, with what it was built from."""
-        newest: dict[tuple[str, str], str] = {}
-        wanted = select(attempts).where(attempts.c.at < before.timestamp()).order_by(attempts.c.at.desc())
+        """What the figures of later releases are computed from, however long ago it was said.
+
+        Of each service and environment the newest release of before then that all had, with what it was built from and the
+        incidents that it failed by; of an undo, also what it took back. Where others came after it, also what its repositories
+        had since: by that is told what those others brought.
+        """
+        last, followed = self._newest(before)
         with self._engine.connect() as connection:
-            for row in connection.execute(wanted):
+            kept = _built(connection, {attempt.key for attempt in last}) | {("release", attempt.key) for attempt in last}
+            kept |= {("incident", key) for attempt in last if attempt.failure for key in attempt.failure.incidents}
+            for service, releases in followed.items():
+                since = self._log.first(connection, {("release", key) for key in releases} | _built(connection, releases))
+                repositories = needed_by(connection, _READER, "repository", {service})
+                for kind in ("artifact", "change", "commit"):
+                    there = things(connection, kind, "repository", repositories)
+                    kept |= {(kind, key) for key in self._log.later(connection, kind, there, since)}
+        return kept
+
+    def _newest(self, before: datetime) -> tuple[list[Attempt], dict[str, set[str]]]:
+        """The last releases of before then; and by their services the keys of those of them that others came after."""
+        last: list[Attempt] = []
+        followed: dict[str, set[str]] = defaultdict(set)
+        done: set[tuple[str, str]] = set()
+        line = (attempts.c.service, attempts.c.environment)
+        with self._engine.connect() as connection:
+            later = select(*line).distinct().where(attempts.c.at >= before.timestamp())
+            alive = {(row.service, row.environment) for row in connection.execute(later)}
+            earlier = select(attempts).where(attempts.c.at < before.timestamp()).order_by(attempts.c.at.desc())
+            for row in connection.execute(earlier):
                 where = (row.service, row.environment)
-                if where not in newest and _ATTEMPT.validate_json(row.data).promoted is not None:
-                    newest[where] = row.key
-            releases = set(newest.values())
-            artifacts = things(connection, "artifact", "artifact", needed_by(connection, "release", "artifact", releases))
-            commits = needed_by(connection, "release", "commit", releases) | needed_by(
-                connection, "artifact", "commit", artifacts
-            )
-            built = {(kind, key) for kind in ("commit", "change") for key in things(connection, kind, "commit", commits)}
-        return {("release", key) for key in releases} | {("artifact", key) for key in artifacts} | built
+                attempt = None if where in done else _ATTEMPT.validate_json(row.data)
+                if attempt is None or attempt.promoted is None:
+                    continue
+                last.append(attempt)
+                if where in alive:
+                    followed[row.service].add(row.key)
+                if attempt.rework is None or attempt.rework.kind != "undo":
+                    done.add(where)
+        return last, followed
 
     def _drop(self, connection: Connection, gone: set[tuple[str, str]], before: datetime) -> None:
         known: set[Link] = set()
@@ -330,6 +354,14 @@ class Keeper:
             keys = things(connection, kind, "repository", repositories | {""}) | things(connection, kind, "commit", commits)
             facts += self._log.about(kind, keys)
         return facts, repositories - {""}
+
+
+def _built(connection: Connection, releases: set[str]) -> set[tuple[str, str]]:
+    """What these releases are built from: artifacts, commits and changes."""
+    artifacts = things(connection, "artifact", "artifact", needed_by(connection, "release", "artifact", releases))
+    commits = needed_by(connection, "release", "commit", releases) | needed_by(connection, "artifact", "commit", artifacts)
+    found = {(kind, key) for kind in ("commit", "change") for key in things(connection, kind, "commit", commits)}
+    return found | {("artifact", key) for key in artifacts}
 
 
 def _fingerprint(catalog: Catalog, zone: ZoneInfo) -> str:

@@ -105,6 +105,19 @@ class Log:
             yield found
             last = found[-1]
 
+    def first(self, connection: Connection, things: Iterable[tuple[str, str]]) -> int:
+        """When the first was said about these (kind, key), in microseconds since 1970; 0 if nothing was."""
+        moments = []
+        for kind, key in things:
+            wanted = select(func.min(facts.c.at)).where(facts.c.about == kind, facts.c.key == key)
+            moments.append(connection.execute(wanted).scalar())
+        return min((moment for moment in moments if moment is not None), default=0)
+
+    def later(self, connection: Connection, kind: str, keys: Iterable[str], since: int) -> list[str]:
+        """Those of these things about which something was said since then, in microseconds since 1970."""
+        wanted = select(facts.c.key).distinct().where(facts.c.about == kind, facts.c.at >= since)
+        return list(connection.execute(wanted.where(among(connection, facts.c.key, keys))).scalars())
+
     def forget(self, connection: Connection, kind: str, keys: Iterable[str], before: datetime) -> None:
         """Deletes what was said about these things before then: somebody may have said more in the meantime.
 
