@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import cycle
 from random import Random
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from tests.data.dora.month import BERLIN, CATALOG, FACTS, at, said
 from tests.stores import engine, postgres, url
 
@@ -21,6 +22,7 @@ from serinus.dora.store import keeper
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
 from serinus.dora.store.pipelines import Follower
+from serinus.dora.store.schema import connect, progress
 
 __all__ = ["engine", "postgres", "url"]  # fixtures
 
@@ -244,3 +246,39 @@ def test_what_yesterdays_release_brought_stays_though_it_waited_for_longer_than_
     left = {fact.key for fact in log.all()}
     assert ("r1" in left, "r0" in left, "acme/quiet#0" in left) == (True, False, undone)
     assert five(keeping.shelf(scope, window), window, scope) == before
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_two_at_once_agree(engine: Engine, url: str, forgets: bool) -> None:
+    """As `serinus dora report` beside a service: what one notices while the other reads is in no figure of what that has read."""
+    other = connect(url)
+    log, first, second = Log(engine), Keeper(engine, CATALOG, BERLIN), Keeper(other, CATALOG, BERLIN)
+
+    def release(number: int, ago: int) -> Fact:
+        moment = NOW - timedelta(days=ago)
+        says = ReleaseSays(service="pay", environment="production", promoted=moment, outcome="Promoted")
+        return Fact.of("cd", str(number), moment, f"r{number}", says)
+
+    log.append([release(1, 200), release(2, 190)], NOW)
+    second.catch_up()
+    log.append([release(3, 1)], NOW)
+    read = first._facts
+
+    def meanwhile(*some: Any) -> object:
+        found = read(*some)
+        first._facts = read  # type: ignore[method-assign]
+        if forgets:
+            second.forget(NOW - timedelta(days=120))
+            log.append([release(4, 1)], NOW)
+        else:
+            log.append([release(4, 1)], NOW)
+            second._look()  # and there it is killed
+        return found
+
+    first._facts = meanwhile  # type: ignore[method-assign, assignment]
+    first.catch_up()
+    first.catch_up()
+    assert sorted(first.attempts(f"r{n}" for n in range(5))) == (["r2", "r3", "r4"] if forgets else ["r1", "r2", "r3", "r4"])
+    with engine.connect() as connection:
+        assert len(connection.execute(select(progress)).all()) == 1
+    other.dispose()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from itertools import islice
+from secrets import token_hex
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, delete, exists, insert, select
+from sqlalchemy import Connection, Engine, delete, exists, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serinus.dora.catalog import Catalog, repository_name
@@ -35,6 +37,8 @@ from serinus.dora.store.schema import facts as facts_table
 
 #: Raised when the rules by which figures follow from facts change: what was made by older ones is made anew.
 REVISION = 2
+#: The advisory lock of whoever writes how far they are.
+_TURN = 0x5E22
 #: In `links`: the repositories that a service was read with, so that what is new in one of them wakes it.
 _READER = "reader"
 #: Facts that are looked at at once.
@@ -45,7 +49,7 @@ _ATTEMPT = TypeAdapter(Attempt)
 
 
 class Keeper:
-    """One for a store: two at once would do the same work twice."""
+    """One for a store: two at once, as a service and a report beside it, do the same work twice, and agree."""
 
     def __init__(self, engine: Engine, catalog: Catalog, zone: ZoneInfo) -> None:
         self._engine, self._log, self._catalog, self._zone = engine, Log(engine), catalog, zone
@@ -67,7 +71,7 @@ class Keeper:
 
     def rebuild(self) -> None:
         """From the first fact."""
-        with writing(self._engine) as connection:
+        with self._turn() as connection:
             _forget(connection)
         self.catch_up()
 
@@ -79,7 +83,7 @@ class Keeper:
         self.catch_up()  # else it is not known what was last
         kept = self._last(before)
         for several in self._log.silent(DELIVERED, before, BATCH):
-            with writing(self._engine) as connection:
+            with self._turn() as connection:
                 self._drop(connection, set(several) - kept, before)
 
     def _last(self, before: datetime) -> set[tuple[str, str]]:
@@ -136,13 +140,13 @@ class Keeper:
             keys = [key for about, key in gone if about == kind]
             connection.execute(delete(links).where(links.c.about == kind, among(connection, links.c.key, keys)))
         seq, waiting = _progress(connection)
-        self._note(connection, seq, waiting | services)
+        self._note(connection, seq, waiting | _again(services))
 
     def _forget_others(self) -> None:
         with self._engine.connect() as connection:
             made = connection.execute(select(progress.c.settings)).scalar()
         if made is not None and made != self._settings:
-            with writing(self._engine) as connection:
+            with self._turn() as connection:
                 _forget(connection)
 
     def shelf(self, scope: Scope, window: Window) -> Shelf:
@@ -234,7 +238,7 @@ class Keeper:
 
     def _look(self) -> bool:
         """At some new facts; remembers which services are to be read anew. False when there are none."""
-        with writing(self._engine) as connection:
+        with self._turn() as connection:
             seq, waiting = _progress(connection)
             new = self._log.since(seq, BATCH)
             if not new:
@@ -243,12 +247,20 @@ class Keeper:
             known = {link for fact in facts for link in links_of(fact)}
             named = self._remember(connection, known)
             services = self._needing(connection, known, {subject(fact) for fact in facts}) | named
-            self._note(connection, new[-1][0], waiting | services)
+            self._note(connection, new[-1][0], waiting | _again(services))
         return True
 
-    def _note(self, connection: Connection, seq: int, waiting: set[str]) -> None:
+    @contextmanager
+    def _turn(self) -> Iterator[Connection]:
+        """A transaction that writes how far it is, one of all processes at a time."""
+        with writing(self._engine) as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
+            yield connection
+
+    def _note(self, connection: Connection, seq: int, waiting: Mapping[str, str]) -> None:
         connection.execute(delete(progress))
-        row = {"seq": seq, "services": json.dumps(sorted(waiting)), "settings": self._settings}
+        row = {"seq": seq, "services": json.dumps(waiting, sort_keys=True), "settings": self._settings}
         connection.execute(insert(progress).values(row))
 
     def _remember(self, connection: Connection, known: Iterable[Link]) -> set[str]:
@@ -293,6 +305,7 @@ class Keeper:
 
     def _read(self, service: str) -> None:
         with self._engine.connect() as connection:
+            turn = _progress(connection)[1].get(service)
             facts, repositories = self._facts(connection, service)
         book = Book.of(facts, self._catalog)
         mine = [attempt for attempt in book.attempts.values() if attempt.service == service]
@@ -313,7 +326,10 @@ class Keeper:
             for attempt in mine
         ]
         by_week = list(self._weeks(mine, unexplained))
-        with writing(self._engine) as connection:
+        with self._turn() as connection:
+            seq, waiting = _progress(connection)
+            if waiting.get(service) != turn or turn is None:  # another has noticed more, or has read it
+                return
             stored.write(connection, service, by_week)
             connection.execute(delete(links).where(links.c.about == _READER, links.c.key == service))
             if reads := [vars(Link(_READER, service, "repository", name)) for name in sorted(repositories)]:
@@ -324,8 +340,8 @@ class Keeper:
                 connection.execute(delete(table).where(among(connection, table.c.key, (str(row["key"]) for row in found))))
                 if found:
                     connection.execute(insert(table), found)
-            seq, waiting = _progress(connection)
-            self._note(connection, seq, waiting - {service})
+            del waiting[service]
+            self._note(connection, seq, waiting)
 
     def _weeks(self, mine: list[Attempt], unexplained: list[dict[str, Any]]) -> Iterator[tuple[str, Week]]:
         environments = {attempt.environment for attempt in mine} | {row["environment"] for row in unexplained}
@@ -376,6 +392,15 @@ def _forget(connection: Connection) -> None:
         connection.execute(delete(table))
 
 
-def _progress(connection: Connection) -> tuple[int, set[str]]:
+def _again(services: Iterable[str]) -> dict[str, str]:
+    """Each with a word of its own for this time: whoever reads it can tell whether there has been more to read since."""
+    return {service: token_hex(8) for service in services}
+
+
+def _progress(connection: Connection) -> tuple[int, dict[str, str]]:
+    """Up to which fact it is, and which services wait, each with the word that it got when it last had to."""
     row = connection.execute(select(progress)).first()
-    return (row.seq, set(json.loads(row.services))) if row else (0, set())
+    if row is None:
+        return 0, {}
+    waiting = json.loads(row.services)
+    return row.seq, waiting if isinstance(waiting, dict) else dict.fromkeys(waiting, "")  # as versions before had it
