@@ -25,6 +25,8 @@ from tests.reviewer import reviewing
 from tests.stores import postgres, url
 
 from serinus.dora.facts import Fact, ReleaseSays
+from serinus.dora.service import app
+from serinus.dora.service.config import Config
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import connect
 
@@ -255,6 +257,32 @@ def test_figures_follow_what_comes_in_within_a_second(url: str, tmp_path: Path) 
         assert (status, figures["failure_rate"]["rate"]["ratio"], figures["recovery"]["every"]["median"]) == (200, 1.0, 9.0)
         assert ask("GET", f"{address}/figures?{days}", reading="guessed")[0] == 401
         assert ask("GET", f"{address}/figures?start=2026-02-01&end=2026-01-01")[0] == 422
+
+
+def test_whatever_goes_wrong_while_it_keeps_up_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "RETRY", 0.01)
+    known, calls = app.Service(Config(database=f"sqlite:///{tmp_path}/dora.db")), list[int]()
+
+    def catch_up() -> frozenset[str]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OverflowError("date value out of range")
+        return frozenset({"web"})
+
+    monkeypatch.setattr(known.keeper, "catch_up", catch_up)
+
+    async def told() -> frozenset[str] | None:
+        listener: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
+        known.listeners.add(listener)
+        keeping = asyncio.ensure_future(known.keep())
+        try:
+            return await asyncio.wait_for(listener.get(), 10)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    assert asyncio.run(told()) == {"web"}
+    known.engine.dispose()
 
 
 def test_a_page_that_listens_does_not_keep_it_from_ending(tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ class Service:
                     listener.put_nowait(services)
                 await asyncio.to_thread(self.follower.catch_up)
                 await self._sweep()
-            except SQLAlchemyError as error:
-                log.error("keeping up: %s", error)
+            except Exception as error:  # whatever it is: without this task no figure would ever change again
+                log.error("keeping up: %s", error, exc_info=not isinstance(error, SQLAlchemyError))
                 await asyncio.sleep(RETRY)
                 self._new.set()
 
