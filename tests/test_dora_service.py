@@ -219,6 +219,26 @@ def test_nobody_fills_its_memory_before_it_asks_who_they_are(tmp_path: Path) -> 
         assert ask("POST", f"{address}/marks", b"{}", {"Authorization": ""})[0] == 401
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "wrong"),
+    [
+        ("POST", "marks", rb'{"about": "release/\ud800", "verdict": "failed", "reason": "x"}', "body.about"),
+        ("POST", "marks", rb'{"about": "release/a", "verdict": "failed", "reason": "\u0000"}', "body.reason"),
+        ("POST", "marks", rb'{"about": "release/a", "verdict": "failed", "reason": NaN}', "body.reason"),
+        ("POST", "quarantine/99999999999999999999/again", b"", "path.number"),
+        ("GET", "figures?start=0001-01-01&end=9999-12-31", b"", "a window has at most 3660 days"),
+        ("POST", f"ingest/junit?{'&'.join(f'x{n}=' for n in range(51))}", b"<x/>", "the query has more than 50 fields"),
+    ],
+)
+def test_what_no_store_takes_and_what_would_take_minutes_is_refused(
+    tmp_path: Path, method: str, path: str, body: bytes, wrong: str
+) -> None:
+    with serving(f"sqlite:///{tmp_path}/dora.db", tmp_path, SECRETS | {"SERINUS_DORA_SECRET_JUNIT": READING}) as (address, _):
+        status, said = ask(method, f"{address}/{path}", body)
+    detail = said["detail"]
+    assert (status, detail if isinstance(detail, str) else ".".join(detail[0]["loc"])) == (422, wrong)
+
+
 def test_it_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
     settings = tmp_path / "dora.yaml"
     settings.write_text("databse: x\n")
