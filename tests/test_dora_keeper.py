@@ -11,13 +11,16 @@ from random import Random
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import Engine, select
 from tests.data.dora.month import BERLIN, CATALOG, FACTS, at, said
 from tests.stores import engine, postgres, url
 
+from serinus.dora.catalog import Catalog, Service
 from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, IncidentSays, MarkSays, ReleaseSays, RunSays
 from serinus.dora.figures import Window
 from serinus.dora.metrics import Book, Five, Scope, five, measure
+from serinus.dora.service.config import Config
 from serinus.dora.store import keeper
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
@@ -282,3 +285,11 @@ def test_two_at_once_agree(engine: Engine, url: str, forgets: bool) -> None:
     with engine.connect() as connection:
         assert len(connection.execute(select(progress)).all()) == 1
     other.dispose()
+
+
+@pytest.mark.parametrize("services", [{"a": ("web",), "b": ("web",)}, {"a": ("b",), "b": ()}])
+def test_a_name_that_would_lead_to_two_services_is_refused(services: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(ValueError, match="a name leads to one service"):
+        Catalog({name: Service(also=also) for name, also in services.items()})
+    with pytest.raises(ValidationError, match="a name leads to one service"):
+        Config.model_validate({"catalog": {"services": {name: {"also": list(also)} for name, also in services.items()}}})
