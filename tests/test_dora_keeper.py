@@ -21,6 +21,7 @@ from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, Incid
 from serinus.dora.figures import Window
 from serinus.dora.metrics import Book, Five, Scope, five, measure
 from serinus.dora.service.config import Config
+from serinus.dora.service.page import page
 from serinus.dora.store import keeper
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
@@ -293,3 +294,12 @@ def test_a_name_that_would_lead_to_two_services_is_refused(services: dict[str, t
         Catalog({name: Service(also=also) for name, also in services.items()})
     with pytest.raises(ValidationError, match="a name leads to one service"):
         Config.model_validate({"catalog": {"services": {name: {"also": list(also)} for name, also in services.items()}}})
+
+
+def test_the_page_is_there_while_what_was_forgotten_is_not_read_anew_yet(engine: Engine) -> None:
+    log, keeping, monday = Log(engine), Keeper(engine, CATALOG, BERLIN), date(2026, 4, 13)
+    log.append(_quarterly(undone=False), NOW)
+    keeping.catch_up()
+    assert page(log, keeping, Scope(), monday, NOW, CATALOG, BERLIN).slowest
+    keeping.forget(NOW)
+    assert not page(log, keeping, Scope(), monday, NOW, CATALOG, BERLIN).slowest
