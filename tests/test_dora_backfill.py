@@ -15,7 +15,7 @@ from tests.test_dora_intake_uploads import SUREFIRE
 from typer.testing import CliRunner
 
 from serinus.cli import app
-from serinus.dora import backfill
+from serinus.dora import backfill, history
 from serinus.dora.catalog import Catalog, Service
 from serinus.dora.facts import ChangeSays, CommitSays, Fact, ReleaseSays, known
 from serinus.dora.figures import Window
@@ -321,3 +321,13 @@ def test_what_is_wrong_with_a_list_is_said_and_nothing_of_it_is_taken(tmp_path: 
     code, output, facts = imported(tmp_path, "--deploys", path)
     assert (code, facts) == (1, [])
     assert reason in output.replace("\n", ""), output
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59Z", "1969-12-31T23:59:59Z"])
+def test_a_moment_around_which_no_weeks_are_is_not_imported(tmp_path: Path, moment: str) -> None:
+    """One such fact in the log kept every figure from ever changing again."""
+    for at, promoted in ((moment, "2026-11-27T09:00:00Z"), ("2026-11-27T09:00:00Z", moment)):
+        fact = {"source": "x", "id": "1", "at": at, "about": "release", "key": "r", "says": {"promoted": promoted}}
+        (tmp_path / "facts.jsonl").write_text(json.dumps(fact))
+        with pytest.raises(Unreadable, match="a moment must be between 1970 and 2261"):
+            list(history.of_file(tmp_path / "facts.jsonl"))

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import cycle
 from random import Random
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from pydantic import ValidationError
+from sqlalchemy import Engine, select
 from tests.data.dora.month import BERLIN, CATALOG, FACTS, at, said
 from tests.stores import engine, postgres, url
 
-from serinus.dora.facts import ArtifactSays, ChangeSays, Fact, IncidentSays, MarkSays, ReleaseSays
+from serinus.dora.catalog import Catalog, Service
+from serinus.dora.facts import ArtifactSays, ChangeSays, CommitSays, Fact, IncidentSays, MarkSays, ReleaseSays, RunSays
 from serinus.dora.figures import Window
 from serinus.dora.metrics import Book, Five, Scope, five, measure
+from serinus.dora.service.config import Config
+from serinus.dora.service.page import page
 from serinus.dora.store import keeper
 from serinus.dora.store.keeper import Keeper
 from serinus.dora.store.log import Log
+from serinus.dora.store.pipelines import Follower
+from serinus.dora.store.schema import connect, progress
 
 __all__ = ["engine", "postgres", "url"]  # fixtures
 
@@ -180,3 +187,119 @@ def test_what_is_old_goes_and_what_remains_says_what_a_book_of_it_says(engine: E
     assert [five(keeping.shelf(scope, later), later, scope) for scope in SCOPES] == before
     keeping.forget(datetime(2026, 10, 12, tzinfo=UTC))
     assert (list(log.all()), keeping.catch_up()) == (left, frozenset()), "once more changes nothing"
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_what_comes_after_something_old_went_is_read_though_that_was_the_newest_fact(engine: Engine, marked: bool) -> None:
+    """As after history was imported that is older than what is kept: a number that was given is not given again."""
+    log, keeping, follower = Log(engine), Keeper(engine, CATALOG, BERLIN), Follower(engine, CATALOG)
+    old = NOW - timedelta(days=500)
+    log.append([Fact.of("hub", f"run{n}", old, f"run/{n}", RunSays(repository="acme/shop", finished=old)) for n in range(9)], NOW)
+    if marked:
+        log.append([Fact.of("cd", "old", old, "old", ReleaseSays(service="pay", requested=old, outcome="Skipped"))], NOW)
+        log.append([Fact.of("page", "m", old, "release/old", MarkSays(verdict="fine", by="mona"))], NOW)
+    keeping.catch_up()
+    follower.catch_up()
+    follower.forget(NOW - timedelta(days=400))
+    keeping.forget(NOW - timedelta(days=400))
+    log.append([Fact.of("cd", "1", NOW, "new", ReleaseSays(service="pay", environment="production", promoted=NOW))], NOW)
+    keeping.catch_up()
+    assert list(keeping.attempts(["new"])) == ["new"]
+    assert keeping.freshness().unread == 0
+
+
+def _quarterly(*, undone: bool) -> list[Fact]:
+    """A service that is seldom released: 199 days ago, and yesterday with what waited; `undone`: back and forth before that."""
+    from_here = {"repository": "acme/quiet"}
+
+    def day(ago: float) -> datetime:
+        return NOW - timedelta(days=ago)
+
+    def commit(number: int, ago: float) -> Iterator[Fact]:
+        parents = (str(number - 1) * 40,) if number else ()
+        yield Fact.of(
+            "git", f"c{number}", day(ago), str(number) * 40, CommitSays(**from_here, parents=parents, committed=day(ago))
+        )
+        merged = {"base": "main", "opened": day(ago + 1), "merged": day(ago), "merge_commit": str(number) * 40}
+        yield Fact.of("hub", f"m{number}", day(ago), f"acme/quiet#{number}", ChangeSays(**from_here, **merged))
+
+    def release(key: str, number: int, ago: float) -> Fact:
+        moments = dict.fromkeys(("requested", "exposed", "promoted"), day(ago))
+        says = ReleaseSays(service="quiet", environment="production", commit=str(number) * 40, **from_here, **moments)
+        return Fact.of("cd", key, day(ago), key, says)
+
+    facts = [*commit(0, 210), release("r0", 0, 209), *commit(1, 200), release("r1", 1, 199)]
+    facts += [release("back", 0, 198)] if undone else []
+    incident = {"service": "quiet", "environment": "production", "began": day(198.999), "resolved": day(198.9)}
+    facts += [] if undone else [Fact.of("pager", "i", day(198.9), "i", IncidentSays(**incident))]
+    return [*facts, *commit(2, 150), *commit(3, 130), *commit(4, 2), release("r2", 4, 1)]
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_what_yesterdays_release_brought_stays_though_it_waited_for_longer_than_is_kept(engine: Engine, undone: bool) -> None:
+    """With it that the release mends what the last one did, long ago."""
+    log, keeping = Log(engine), Keeper(engine, CATALOG, BERLIN)
+    log.append(_quarterly(undone=undone), NOW)
+    keeping.catch_up()
+    window, scope = Window.of_days(date(2026, 10, 25), date(2026, 11, 2), BERLIN), Scope(service="quiet")
+    before = five(keeping.shelf(scope, window), window, scope)
+    assert (before.lead_time.opened.n, before.lead_time.untracked) == (3, ())
+    assert before.rework.rate.count == (0 if undone else 1)
+    keeping.forget(NOW - timedelta(days=120))
+    keeping.catch_up()
+    left = {fact.key for fact in log.all()}
+    assert ("r1" in left, "r0" in left, "acme/quiet#0" in left) == (True, False, undone)
+    assert five(keeping.shelf(scope, window), window, scope) == before
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_two_at_once_agree(engine: Engine, url: str, forgets: bool) -> None:
+    """As `serinus dora report` beside a service: what one notices while the other reads is in no figure of what that has read."""
+    other = connect(url)
+    log, first, second = Log(engine), Keeper(engine, CATALOG, BERLIN), Keeper(other, CATALOG, BERLIN)
+
+    def release(number: int, ago: int) -> Fact:
+        moment = NOW - timedelta(days=ago)
+        says = ReleaseSays(service="pay", environment="production", promoted=moment, outcome="Promoted")
+        return Fact.of("cd", str(number), moment, f"r{number}", says)
+
+    log.append([release(1, 200), release(2, 190)], NOW)
+    second.catch_up()
+    log.append([release(3, 1)], NOW)
+    read = first._facts
+
+    def meanwhile(*some: Any) -> object:
+        found = read(*some)
+        first._facts = read  # type: ignore[method-assign]
+        if forgets:
+            second.forget(NOW - timedelta(days=120))
+            log.append([release(4, 1)], NOW)
+        else:
+            log.append([release(4, 1)], NOW)
+            second._look()  # and there it is killed
+        return found
+
+    first._facts = meanwhile  # type: ignore[method-assign, assignment]
+    first.catch_up()
+    first.catch_up()
+    assert sorted(first.attempts(f"r{n}" for n in range(5))) == (["r2", "r3", "r4"] if forgets else ["r1", "r2", "r3", "r4"])
+    with engine.connect() as connection:
+        assert len(connection.execute(select(progress)).all()) == 1
+    other.dispose()
+
+
+@pytest.mark.parametrize("services", [{"a": ("web",), "b": ("web",)}, {"a": ("b",), "b": ()}])
+def test_a_name_that_would_lead_to_two_services_is_refused(services: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(ValueError, match="a name leads to one service"):
+        Catalog({name: Service(also=also) for name, also in services.items()})
+    with pytest.raises(ValidationError, match="a name leads to one service"):
+        Config.model_validate({"catalog": {"services": {name: {"also": list(also)} for name, also in services.items()}}})
+
+
+def test_the_page_is_there_while_what_was_forgotten_is_not_read_anew_yet(engine: Engine) -> None:
+    log, keeping, monday = Log(engine), Keeper(engine, CATALOG, BERLIN), date(2026, 4, 13)
+    log.append(_quarterly(undone=False), NOW)
+    keeping.catch_up()
+    assert page(log, keeping, Scope(), monday, NOW, CATALOG, BERLIN).slowest
+    keeping.forget(NOW)
+    assert not page(log, keeping, Scope(), monday, NOW, CATALOG, BERLIN).slowest

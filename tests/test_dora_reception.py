@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -90,3 +90,25 @@ def test_whoever_comes_when_too_many_wait_is_asked_to_come_again(monkeypatch: py
         await asyncio.gather(first, return_exceptions=True)
 
     asyncio.run(run())
+
+
+def test_whatever_goes_wrong_with_one_request_those_that_come_after_are_taken(engine: Engine) -> None:
+    """Also what no database says: else whoever posts would wait for ever, and nobody would see why."""
+    log = Log(engine)
+    append = log.append
+
+    def odd(facts: Sequence[Fact], received: datetime) -> None:
+        if any(found.id == "3" for found in facts):
+            raise OverflowError("too large")
+        append(facts, received)
+
+    log.append = odd  # type: ignore[method-assign]
+
+    async def several(taking: Reception) -> None:
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(*(taking.take([fact(n)]) for n in range(6)), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [OverflowError if n == 3 else type(None) for n in range(6)]
+            await taking.take([fact(7)])
+
+    during(several, log)
+    assert {found.id for found in log.about("release", ["r"])} == {"0", "1", "2", "4", "5", "7"}

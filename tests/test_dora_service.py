@@ -25,6 +25,8 @@ from tests.reviewer import reviewing
 from tests.stores import postgres, url
 
 from serinus.dora.facts import Fact, ReleaseSays
+from serinus.dora.service import app
+from serinus.dora.service.config import Config
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import connect
 
@@ -217,6 +219,26 @@ def test_nobody_fills_its_memory_before_it_asks_who_they_are(tmp_path: Path) -> 
         assert ask("POST", f"{address}/marks", b"{}", {"Authorization": ""})[0] == 401
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "wrong"),
+    [
+        ("POST", "marks", rb'{"about": "release/\ud800", "verdict": "failed", "reason": "x"}', "body.about"),
+        ("POST", "marks", rb'{"about": "release/a", "verdict": "failed", "reason": "\u0000"}', "body.reason"),
+        ("POST", "marks", rb'{"about": "release/a", "verdict": "failed", "reason": NaN}', "body.reason"),
+        ("POST", "quarantine/99999999999999999999/again", b"", "path.number"),
+        ("GET", "figures?start=0001-01-01&end=9999-12-31", b"", "a window has at most 3660 days"),
+        ("POST", f"ingest/junit?{'&'.join(f'x{n}=' for n in range(51))}", b"<x/>", "the query has more than 50 fields"),
+    ],
+)
+def test_what_no_store_takes_and_what_would_take_minutes_is_refused(
+    tmp_path: Path, method: str, path: str, body: bytes, wrong: str
+) -> None:
+    with serving(f"sqlite:///{tmp_path}/dora.db", tmp_path, SECRETS | {"SERINUS_DORA_SECRET_JUNIT": READING}) as (address, _):
+        status, said = ask(method, f"{address}/{path}", body)
+    detail = said["detail"]
+    assert (status, detail if isinstance(detail, str) else ".".join(detail[0]["loc"])) == (422, wrong)
+
+
 def test_it_says_what_is_wrong_with_its_settings(tmp_path: Path) -> None:
     settings = tmp_path / "dora.yaml"
     settings.write_text("databse: x\n")
@@ -255,6 +277,32 @@ def test_figures_follow_what_comes_in_within_a_second(url: str, tmp_path: Path) 
         assert (status, figures["failure_rate"]["rate"]["ratio"], figures["recovery"]["every"]["median"]) == (200, 1.0, 9.0)
         assert ask("GET", f"{address}/figures?{days}", reading="guessed")[0] == 401
         assert ask("GET", f"{address}/figures?start=2026-02-01&end=2026-01-01")[0] == 422
+
+
+def test_whatever_goes_wrong_while_it_keeps_up_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "RETRY", 0.01)
+    known, calls = app.Service(Config(database=f"sqlite:///{tmp_path}/dora.db")), list[int]()
+
+    def catch_up() -> frozenset[str]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OverflowError("date value out of range")
+        return frozenset({"web"})
+
+    monkeypatch.setattr(known.keeper, "catch_up", catch_up)
+
+    async def told() -> frozenset[str] | None:
+        listener: asyncio.Queue[frozenset[str] | None] = asyncio.Queue()
+        known.listeners.add(listener)
+        keeping = asyncio.ensure_future(known.keep())
+        try:
+            return await asyncio.wait_for(listener.get(), 10)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    assert asyncio.run(told()) == {"web"}
+    known.engine.dispose()
 
 
 def test_a_page_that_listens_does_not_keep_it_from_ending(tmp_path: Path) -> None:

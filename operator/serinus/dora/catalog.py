@@ -43,13 +43,21 @@ class Catalog:
     production: frozenset[str] = frozenset()
     blame_within: int = 3600
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where one name would lead to two services: in silence, the one that is listed last would have all."""
+        known = {name: name for name in self.services}
+        for name, service in self.services.items():
+            for also in service.also:
+                if known.setdefault(also, name) != name:
+                    raise ValueError(f"{also} is {known[also]}, and {name} is also called that: a name leads to one service")
+
     def service(self, name: str) -> Service:
         """What is known of it; a service that is not in the catalog has no team, repository or paths."""
         return self.services.get(name, _UNKNOWN)
 
     def named(self, facts: Iterable[Fact]) -> list[Fact]:
         """The facts with each service by the name that it has here."""
-        names = {also: name for name, service in self.services.items() for also in service.also if also not in self.services}
+        names = {also: name for name, service in self.services.items() for also in service.also}
         return [_renamed(fact, names) for fact in facts] if names else list(facts)
 
     def counts(self, environment: str) -> bool:

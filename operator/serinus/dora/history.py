@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from serinus.api.release import Release
 from serinus.dora.facts import Fact
 from serinus.dora.intake import READERS, Settings
+from serinus.dora.intake.received import YEARS
 from serinus.dora.store.log import Log
 from serinus.dora.store.schema import connect
 from serinus.events.cdevents import CONTENT_TYPE, build, to_cloudevent
@@ -54,7 +55,11 @@ def _parsed(line: str, where: str) -> Fact:
         known = json.loads(line)
         if not isinstance(known, dict):
             raise ValueError("no object")
-        return Fact.parse(known)
+        fact = Fact.parse(known)
+        for moment in (fact.at, *(value for value in vars(fact.says).values() if isinstance(value, datetime))):
+            if moment.year not in YEARS:  # around it no weeks can be counted
+                raise ValueError(f"a moment must be between {YEARS.start} and {YEARS.stop - 1}, and this is {moment}")
+        return fact
     except ValidationError as wrong:
         first = wrong.errors()[0]
         raise Unreadable(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -44,7 +44,11 @@ def headers_of(query: str, headers: Mapping[str, str], received: str) -> dict[st
     """
     found = {name: value for name, value in headers.items() if name.lower() != RECEIVED.lower()}
     seen: set[str] = set()
-    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=50):
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=50)
+    except ValueError:
+        raise Refused(422, "the query has more than 50 fields") from None
+    for name, value in pairs:
         if name not in NAMES or name in seen:
             raise Refused(422, f"{name!r:.80} is {'twice in' if name in seen else 'nothing that is known of'} the query")
         seen.add(name)

@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.exc import SQLAlchemyError
 
 from serinus.dora import rollup
@@ -51,6 +52,14 @@ log = logging.getLogger("serinus.dora")
 RETRY, BEAT = 2.0, 15.0
 #: Seconds from looking for what is too old to be kept to the next time, and for facts that another process imported.
 SWEEP, LOOK = 86_400.0, 5.0
+#: The longest window whose figures are told: they are told of each of its days.
+LONGEST = timedelta(days=3660)
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:  # JSON takes it, PostgreSQL does not
+        raise ValueError("a text holds the character NUL")
+    return text
 
 
 class Taken(BaseModel):
@@ -76,10 +85,16 @@ class Mark(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    about: Annotated[str, Field(pattern=r"^(release|incident)/.", max_length=520, description="release/<key> or incident/<key>")]
+    about: Annotated[
+        str,
+        Field(pattern=r"^(release|incident)/.", max_length=520, description="release/<key> or incident/<key>"),
+        AfterValidator(_storable),
+    ]
     verdict: Literal["failed", "fine", "rework", "planned", "release", "unrelated", "unmarked"]
-    release: Annotated[str, Field(max_length=512, description="With the verdict release: its key.")] = ""
-    reason: Annotated[str, Field(min_length=1, max_length=2000)]
+    release: Annotated[
+        str, Field(max_length=512, description="With the verdict release: its key."), AfterValidator(_storable)
+    ] = ""
+    reason: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_storable)]
 
     @model_validator(mode="after")
     def _fits(self) -> Mark:
@@ -124,8 +139,8 @@ class Service:
                     listener.put_nowait(services)
                 await asyncio.to_thread(self.follower.catch_up)
                 await self._sweep()
-            except SQLAlchemyError as error:
-                log.error("keeping up: %s", error)
+            except Exception as error:  # whatever it is: without this task no figure would ever change again
+                log.error("keeping up: %s", error, exc_info=not isinstance(error, SQLAlchemyError))
                 await asyncio.sleep(RETRY)
                 self._new.set()
 
@@ -190,7 +205,7 @@ async def held(request: Request) -> list[Held]:
     ]
 
 
-async def again(request: Request, number: int) -> Taken:
+async def again(request: Request, number: Annotated[int, Path(ge=1, lt=2**63)]) -> Taken:
     """Reads one once more, as after an update that knows more; it leaves the quarantine if it can be read."""
     service: Service = request.app.state.service
     known = await asyncio.to_thread(service.log.held, 1, number)
@@ -228,12 +243,17 @@ async def figures(request: Request, start: date, end: date, service: str = "", t
     """The five figures from the first midnight of `start` to that of `end`, in the configured time zone."""
     known: Service = request.app.state.service
     scope = Scope(service, team, environment)
+    if end - start > LONGEST:
+        raise HTTPException(422, f"a window has at most {LONGEST.days} days")
     try:
         window = Window.of_days(start, end, ZoneInfo(known.config.zone))
     except ValueError as wrong:
         raise HTTPException(422, str(wrong)) from None
-    shelf = await asyncio.to_thread(known.keeper.shelf, scope, window)
-    return Figures.of(five(shelf, window, scope))
+    return await asyncio.to_thread(_figures, known.keeper, scope, window)
+
+
+def _figures(keeper: Keeper, scope: Scope, window: Window) -> Figures:
+    return Figures.of(five(keeper.shelf(scope, window), window, scope))
 
 
 async def review(
@@ -298,6 +318,13 @@ async def _refused(_: Request, refused: Exception) -> Response:
     return JSONResponse({"detail": refused.reason}, refused.status)
 
 
+async def _wrong(_: Request, wrong: Exception) -> Response:
+    """Without what was sent, of which not all can be sent back: halves of characters, NaN."""
+    assert isinstance(wrong, RequestValidationError)  # noqa: S101  # registered for those
+    said = [{name: one[name] for name in ("type", "loc", "msg")} for one in wrong.errors()]
+    return Response(json.dumps({"detail": said}), 422, media_type="application/json")
+
+
 async def _full(_: Request, __: Exception) -> Response:
     return JSONResponse({"detail": "too many requests wait to be written"}, 503, {"Retry-After": "5"})
 
@@ -338,6 +365,7 @@ def application(config: Config) -> FastAPI:
     app.get("/metrics", dependencies=[Depends(may_scrape)], response_class=PlainTextResponse)(metrics)
     app.get("/healthz")(healthy)
     register(app, may_read)
-    for kind, answer in ((Refused, _refused), (Full, _full), (SQLAlchemyError, _broken)):
+    answers = ((Refused, _refused), (RequestValidationError, _wrong), (Full, _full), (SQLAlchemyError, _broken))
+    for kind, answer in answers:
         app.add_exception_handler(kind, answer)
     return app

@@ -49,7 +49,8 @@ def page(log: Log, keeper: Keeper, scope: Scope, monday: date, now: datetime, ca
 
 def _slowest(log: Log, deliveries: Sequence[Delivery]) -> tuple[Slow, ...]:
     changes = known(log.about("change", {delivery.change for delivery in deliveries}), ChangeSays)
-    return tuple(Slow(d, changes[d.change].says.title, changes[d.change].says.url) for d in deliveries)
+    # One that has just been forgotten is not read anew yet.
+    return tuple(Slow(d, changes[d.change].says.title, changes[d.change].says.url) for d in deliveries if d.change in changes)
 
 
 def _ledger(failures: Sequence[tuple[str, str, Failure]], attempts: dict[str, Attempt]) -> tuple[Failed, ...]:

@@ -68,6 +68,12 @@ class Reception:
                     await self._write([request])
         except SQLAlchemyError as error:
             _refuse(batch, error)
+        except Exception as error:  # such as a text that is none: whoever comes after would wait for ever
+            if len(batch) == 1:
+                _refuse(batch, error)
+            else:
+                for request in batch:
+                    await self._write([request])
         else:
             for _, answer in batch:
                 if not answer.done():  # whoever asked may have gone
@@ -77,7 +83,7 @@ class Reception:
         await asyncio.to_thread(self._log.append, facts, datetime.now(UTC))
 
 
-def _refuse(batch: list[_Request], error: SQLAlchemyError) -> None:
+def _refuse(batch: list[_Request], error: Exception) -> None:
     log.error("%d requests could not be written: %s", len(batch), error)
     for _, answer in batch:
         if not answer.done():

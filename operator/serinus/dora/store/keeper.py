@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from itertools import islice
+from secrets import token_hex
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, delete, exists, insert, select
+from sqlalchemy import Connection, Engine, delete, exists, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serinus.dora.catalog import Catalog, repository_name
@@ -35,6 +37,8 @@ from serinus.dora.store.schema import facts as facts_table
 
 #: Raised when the rules by which figures follow from facts change: what was made by older ones is made anew.
 REVISION = 2
+#: The advisory lock of whoever writes how far they are.
+_TURN = 0x5E22
 #: In `links`: the repositories that a service was read with, so that what is new in one of them wakes it.
 _READER = "reader"
 #: Facts that are looked at at once.
@@ -45,7 +49,7 @@ _ATTEMPT = TypeAdapter(Attempt)
 
 
 class Keeper:
-    """One for a store: two at once would do the same work twice."""
+    """One for a store: two at once, as a service and a report beside it, do the same work twice, and agree."""
 
     def __init__(self, engine: Engine, catalog: Catalog, zone: ZoneInfo) -> None:
         self._engine, self._log, self._catalog, self._zone = engine, Log(engine), catalog, zone
@@ -67,7 +71,7 @@ class Keeper:
 
     def rebuild(self) -> None:
         """From the first fact."""
-        with writing(self._engine) as connection:
+        with self._turn() as connection:
             _forget(connection)
         self.catch_up()
 
@@ -79,25 +83,49 @@ class Keeper:
         self.catch_up()  # else it is not known what was last
         kept = self._last(before)
         for several in self._log.silent(DELIVERED, before, BATCH):
-            with writing(self._engine) as connection:
+            with self._turn() as connection:
                 self._drop(connection, set(several) - kept, before)
 
     def _last(self, before: datetime) -> set[tuple[str, str]]:
-        """Of each service and environment the newest release of before then that all had, with what it was built from."""
-        newest: dict[tuple[str, str], str] = {}
-        wanted = select(attempts).where(attempts.c.at < before.timestamp()).order_by(attempts.c.at.desc())
+        """What the figures of later releases are computed from, however long ago it was said.
+
+        Of each service and environment the newest release of before then that all had, with what it was built from and the
+        incidents that it failed by; of an undo, also what it took back. Where others came after it, also what its repositories
+        had since: by that is told what those others brought.
+        """
+        last, followed = self._newest(before)
         with self._engine.connect() as connection:
-            for row in connection.execute(wanted):
+            kept = _built(connection, {attempt.key for attempt in last}) | {("release", attempt.key) for attempt in last}
+            kept |= {("incident", key) for attempt in last if attempt.failure for key in attempt.failure.incidents}
+            for service, releases in followed.items():
+                since = self._log.first(connection, {("release", key) for key in releases} | _built(connection, releases))
+                repositories = needed_by(connection, _READER, "repository", {service})
+                for kind in ("artifact", "change", "commit"):
+                    there = things(connection, kind, "repository", repositories)
+                    kept |= {(kind, key) for key in self._log.later(connection, kind, there, since)}
+        return kept
+
+    def _newest(self, before: datetime) -> tuple[list[Attempt], dict[str, set[str]]]:
+        """The last releases of before then; and by their services the keys of those of them that others came after."""
+        last: list[Attempt] = []
+        followed: dict[str, set[str]] = defaultdict(set)
+        done: set[tuple[str, str]] = set()
+        line = (attempts.c.service, attempts.c.environment)
+        with self._engine.connect() as connection:
+            later = select(*line).distinct().where(attempts.c.at >= before.timestamp())
+            alive = {(row.service, row.environment) for row in connection.execute(later)}
+            earlier = select(attempts).where(attempts.c.at < before.timestamp()).order_by(attempts.c.at.desc())
+            for row in connection.execute(earlier):
                 where = (row.service, row.environment)
-                if where not in newest and _ATTEMPT.validate_json(row.data).promoted is not None:
-                    newest[where] = row.key
-            releases = set(newest.values())
-            artifacts = things(connection, "artifact", "artifact", needed_by(connection, "release", "artifact", releases))
-            commits = needed_by(connection, "release", "commit", releases) | needed_by(
-                connection, "artifact", "commit", artifacts
-            )
-            built = {(kind, key) for kind in ("commit", "change") for key in things(connection, kind, "commit", commits)}
-        return {("release", key) for key in releases} | {("artifact", key) for key in artifacts} | built
+                attempt = None if where in done else _ATTEMPT.validate_json(row.data)
+                if attempt is None or attempt.promoted is None:
+                    continue
+                last.append(attempt)
+                if where in alive:
+                    followed[row.service].add(row.key)
+                if attempt.rework is None or attempt.rework.kind != "undo":
+                    done.add(where)
+        return last, followed
 
     def _drop(self, connection: Connection, gone: set[tuple[str, str]], before: datetime) -> None:
         known: set[Link] = set()
@@ -112,13 +140,13 @@ class Keeper:
             keys = [key for about, key in gone if about == kind]
             connection.execute(delete(links).where(links.c.about == kind, among(connection, links.c.key, keys)))
         seq, waiting = _progress(connection)
-        self._note(connection, seq, waiting | services)
+        self._note(connection, seq, waiting | _again(services))
 
     def _forget_others(self) -> None:
         with self._engine.connect() as connection:
             made = connection.execute(select(progress.c.settings)).scalar()
         if made is not None and made != self._settings:
-            with writing(self._engine) as connection:
+            with self._turn() as connection:
                 _forget(connection)
 
     def shelf(self, scope: Scope, window: Window) -> Shelf:
@@ -210,7 +238,7 @@ class Keeper:
 
     def _look(self) -> bool:
         """At some new facts; remembers which services are to be read anew. False when there are none."""
-        with writing(self._engine) as connection:
+        with self._turn() as connection:
             seq, waiting = _progress(connection)
             new = self._log.since(seq, BATCH)
             if not new:
@@ -219,12 +247,20 @@ class Keeper:
             known = {link for fact in facts for link in links_of(fact)}
             named = self._remember(connection, known)
             services = self._needing(connection, known, {subject(fact) for fact in facts}) | named
-            self._note(connection, new[-1][0], waiting | services)
+            self._note(connection, new[-1][0], waiting | _again(services))
         return True
 
-    def _note(self, connection: Connection, seq: int, waiting: set[str]) -> None:
+    @contextmanager
+    def _turn(self) -> Iterator[Connection]:
+        """A transaction that writes how far it is, one of all processes at a time."""
+        with writing(self._engine) as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(_TURN)))
+            yield connection
+
+    def _note(self, connection: Connection, seq: int, waiting: Mapping[str, str]) -> None:
         connection.execute(delete(progress))
-        row = {"seq": seq, "services": json.dumps(sorted(waiting)), "settings": self._settings}
+        row = {"seq": seq, "services": json.dumps(waiting, sort_keys=True), "settings": self._settings}
         connection.execute(insert(progress).values(row))
 
     def _remember(self, connection: Connection, known: Iterable[Link]) -> set[str]:
@@ -269,6 +305,7 @@ class Keeper:
 
     def _read(self, service: str) -> None:
         with self._engine.connect() as connection:
+            turn = _progress(connection)[1].get(service)
             facts, repositories = self._facts(connection, service)
         book = Book.of(facts, self._catalog)
         mine = [attempt for attempt in book.attempts.values() if attempt.service == service]
@@ -289,7 +326,10 @@ class Keeper:
             for attempt in mine
         ]
         by_week = list(self._weeks(mine, unexplained))
-        with writing(self._engine) as connection:
+        with self._turn() as connection:
+            seq, waiting = _progress(connection)
+            if waiting.get(service) != turn or turn is None:  # another has noticed more, or has read it
+                return
             stored.write(connection, service, by_week)
             connection.execute(delete(links).where(links.c.about == _READER, links.c.key == service))
             if reads := [vars(Link(_READER, service, "repository", name)) for name in sorted(repositories)]:
@@ -300,8 +340,8 @@ class Keeper:
                 connection.execute(delete(table).where(among(connection, table.c.key, (str(row["key"]) for row in found))))
                 if found:
                     connection.execute(insert(table), found)
-            seq, waiting = _progress(connection)
-            self._note(connection, seq, waiting - {service})
+            del waiting[service]
+            self._note(connection, seq, waiting)
 
     def _weeks(self, mine: list[Attempt], unexplained: list[dict[str, Any]]) -> Iterator[tuple[str, Week]]:
         environments = {attempt.environment for attempt in mine} | {row["environment"] for row in unexplained}
@@ -332,6 +372,14 @@ class Keeper:
         return facts, repositories - {""}
 
 
+def _built(connection: Connection, releases: set[str]) -> set[tuple[str, str]]:
+    """What these releases are built from: artifacts, commits and changes."""
+    artifacts = things(connection, "artifact", "artifact", needed_by(connection, "release", "artifact", releases))
+    commits = needed_by(connection, "release", "commit", releases) | needed_by(connection, "artifact", "commit", artifacts)
+    found = {(kind, key) for kind in ("commit", "change") for key in things(connection, kind, "commit", commits)}
+    return found | {("artifact", key) for key in artifacts}
+
+
 def _fingerprint(catalog: Catalog, zone: ZoneInfo) -> str:
     """Of all that what follows from the facts depends on beside them."""
     known = TypeAdapter(Catalog).dump_python(catalog, mode="json")
@@ -344,6 +392,15 @@ def _forget(connection: Connection) -> None:
         connection.execute(delete(table))
 
 
-def _progress(connection: Connection) -> tuple[int, set[str]]:
+def _again(services: Iterable[str]) -> dict[str, str]:
+    """Each with a word of its own for this time: whoever reads it can tell whether there has been more to read since."""
+    return {service: token_hex(8) for service in services}
+
+
+def _progress(connection: Connection) -> tuple[int, dict[str, str]]:
+    """Up to which fact it is, and which services wait, each with the word that it got when it last had to."""
     row = connection.execute(select(progress)).first()
-    return (row.seq, set(json.loads(row.services))) if row else (0, set())
+    if row is None:
+        return 0, {}
+    waiting = json.loads(row.services)
+    return row.seq, waiting if isinstance(waiting, dict) else dict.fromkeys(waiting, "")  # as versions before had it

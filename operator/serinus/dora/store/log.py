@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, select, tuple_
+from sqlalchemy import Connection, Engine, ScalarSelect, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from serinus.dora.facts import Fact
@@ -91,10 +91,11 @@ class Log:
             return [_fact(row) for row in connection.execute(wanted)]
 
     def silent(self, kinds: Iterable[str], before: datetime, batch: int) -> Iterator[list[tuple[str, str]]]:
-        """(kind, key) of all of which nothing has been said since `before`, in batches."""
+        """(kind, key) of all of which nothing has been said since `before`, in batches. What came last of all is not silent."""
         last: tuple[str, str] = ("", "")
         thing = (facts.c.about, facts.c.key)
-        wanted = select(*thing).group_by(*thing).having(func.max(facts.c.at) < micros(before)).order_by(*thing).limit(batch)
+        silent = func.max(facts.c.at) < micros(before), func.max(facts.c.seq) < _newest()
+        wanted = select(*thing).group_by(*thing).having(*silent).order_by(*thing).limit(batch)
         wanted = wanted.where(facts.c.about.in_(list(kinds)))
         while True:
             with self._engine.connect() as connection:
@@ -104,10 +105,27 @@ class Log:
             yield found
             last = found[-1]
 
+    def first(self, connection: Connection, things: Iterable[tuple[str, str]]) -> int:
+        """When the first was said about these (kind, key), in microseconds since 1970; 0 if nothing was."""
+        moments = []
+        for kind, key in things:
+            wanted = select(func.min(facts.c.at)).where(facts.c.about == kind, facts.c.key == key)
+            moments.append(connection.execute(wanted).scalar())
+        return min((moment for moment in moments if moment is not None), default=0)
+
+    def later(self, connection: Connection, kind: str, keys: Iterable[str], since: int) -> list[str]:
+        """Those of these things about which something was said since then, in microseconds since 1970."""
+        wanted = select(facts.c.key).distinct().where(facts.c.about == kind, facts.c.at >= since)
+        return list(connection.execute(wanted.where(among(connection, facts.c.key, keys))).scalars())
+
     def forget(self, connection: Connection, kind: str, keys: Iterable[str], before: datetime) -> None:
-        """Deletes what was said about these things before then: somebody may have said more in the meantime."""
-        older = facts.c.at < micros(before)
-        connection.execute(delete(facts).where(facts.c.about == kind, among(connection, facts.c.key, keys), older))
+        """Deletes what was said about these things before then: somebody may have said more in the meantime.
+
+        But not what came last of all: SQLite gives the next fact the number after the largest that is there, and one that was
+        given before is never looked at again.
+        """
+        older = facts.c.at < micros(before), facts.c.seq < _newest()
+        connection.execute(delete(facts).where(facts.c.about == kind, among(connection, facts.c.key, keys), *older))
 
     def all(self, batch: int = 10_000) -> Iterator[Fact]:
         """Everything, in the order it came, with a bounded number in memory."""
@@ -162,6 +180,11 @@ class Log:
         self.append(known, received)
         with writing(self._engine) as connection:
             connection.execute(delete(quarantine).where(quarantine.c.seq == seq))
+
+
+def _newest() -> ScalarSelect[int]:
+    """The largest number of all."""
+    return select(func.max(facts.alias().c.seq)).scalar_subquery()
 
 
 def _fact(row: Any) -> Fact:

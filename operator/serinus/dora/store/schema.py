@@ -123,7 +123,7 @@ weeks = Table(
     Column("failures", Text, nullable=False),
     Index("weeks_service", "service"),
 )
-#: One row: up to which fact all of that is made, of which services it is not yet (JSON), and with which settings.
+#: One row: up to which fact all of that is made, of which services not yet (JSON, each with a word), and with which settings.
 progress = Table(
     "progress",
     metadata,
@@ -254,6 +254,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
             yield connection
         return
     with _writers, engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # else what is read before the first write may be of before another's
         yield connection
 
 
