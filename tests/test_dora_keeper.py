@@ -204,6 +204,7 @@ def test_what_comes_after_something_old_went_is_read_though_that_was_the_newest_
     keeping.forget(NOW - timedelta(days=400))
     log.append([Fact.of("cd", "1", NOW, "new", ReleaseSays(service="pay", environment="production", promoted=NOW))], NOW)
     keeping.catch_up()
+    follower.catch_up()
     assert list(keeping.attempts(["new"])) == ["new"]
     assert keeping.freshness().unread == 0
 

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -115,10 +115,10 @@ class Service:
         self.log, self.keeper = Log(engine), Keeper(engine, config.catalog, ZoneInfo(config.zone))
         self.scrape = Scrape(self.log, self.keeper, config.catalog, ZoneInfo(config.zone))
         self.follower = Follower(engine, config.catalog)
-        self._new = asyncio.Event()
-        self._new.set()  # what a process before this one left
-        self._swept = -math.inf
-        self.reception = Reception(self.log, self._new.set)
+        self._unread, self._unfollowed = asyncio.Event(), asyncio.Event()
+        self._taken()  # what a process before this one left
+        self._swept: dict[str, float] = {}
+        self.reception = Reception(self.log, self._taken)
         #: None: it ends.
         self.listeners: set[asyncio.Queue[frozenset[str] | None]] = set()
 
@@ -129,31 +129,35 @@ class Service:
 
     async def keep(self) -> None:
         """Keeps up with what comes in, and tells whoever listens of which services it was. Until it is cancelled."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._new.wait(), LOOK)
-            self._new.clear()
-            try:
-                services = await asyncio.to_thread(self.keeper.catch_up)
-                for listener in self.listeners if services else ():
-                    listener.put_nowait(services)
-                await asyncio.to_thread(self.follower.catch_up)
-                await self._sweep()
-            except Exception as error:  # whatever it is: without this task no figure would ever change again
-                log.error("keeping up: %s", error, exc_info=not isinstance(error, SQLAlchemyError))
-                await asyncio.sleep(RETRY)
-                self._new.set()
+        await _whenever(self._unread, self._keep)
 
-    async def _sweep(self) -> None:
+    async def follow(self) -> None:
+        """The same for pipelines, beside it: nobody who waits for a figure waits for those."""
+        await _whenever(self._unfollowed, self._follow)
+
+    async def _keep(self) -> None:
+        services = await asyncio.to_thread(self.keeper.catch_up)
+        for listener in self.listeners if services else ():
+            listener.put_nowait(services)
+        days = self.config.keep.deliveries
+        if days is not None and self._is_due("deliveries"):
+            await asyncio.to_thread(self.keeper.forget, datetime.now(UTC) - timedelta(days=days))
+            self._swept["deliveries"] = time.monotonic()
+            self._unread.set()
+
+    async def _follow(self) -> None:
+        await asyncio.to_thread(self.follower.catch_up)
+        if self._is_due("pipelines"):
+            await asyncio.to_thread(self.follower.forget, datetime.now(UTC) - timedelta(days=self.config.keep.pipelines))
+            self._swept["pipelines"] = time.monotonic()
+
+    def _is_due(self, what: str) -> bool:
         """Once a day what is too old goes."""
-        if time.monotonic() - self._swept < SWEEP:
-            return
-        now, keep = datetime.now(UTC), self.config.keep
-        await asyncio.to_thread(self.follower.forget, now - timedelta(days=keep.pipelines))
-        if keep.deliveries is not None:
-            await asyncio.to_thread(self.keeper.forget, now - timedelta(days=keep.deliveries))
-            self._new.set()
-        self._swept = time.monotonic()
+        return time.monotonic() - self._swept.get(what, -math.inf) >= SWEEP
+
+    def _taken(self) -> None:
+        self._unread.set()
+        self._unfollowed.set()
 
     def reader(self, name: str) -> tuple[Reader, bytes]:
         """With its secret. Raises HTTPException where there is no such source, or none is set up."""
@@ -163,6 +167,20 @@ class Service:
         if secret is None:
             raise HTTPException(403, f"{name} is closed: set SERINUS_DORA_SECRET_{name.upper()} to open it")
         return reader, secret
+
+
+async def _whenever(new: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Works when there is something new, and now and then: another process may have imported something."""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(new.wait(), LOOK)
+        new.clear()
+        try:
+            await work()
+        except Exception as error:  # whatever it is: without this task no figure would ever change again
+            log.error("keeping up: %s", error, exc_info=not isinstance(error, SQLAlchemyError))
+            await asyncio.sleep(RETRY)
+            new.set()
 
 
 async def take(request: Request, reader: Annotated[str, Path(description="The source, such as github.")]) -> Taken:
@@ -340,7 +358,7 @@ def application(config: Config) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.service = service = Service(config)
-        tasks = [asyncio.ensure_future(work) for work in (service.reception.run(), service.keep())]
+        tasks = [asyncio.ensure_future(work) for work in (service.reception.run(), service.keep(), service.follow())]
         yield
         for task in tasks:
             task.cancel()

@@ -32,7 +32,7 @@ from serinus.dora.rollup import weeks as weeks_of
 from serinus.dora.store import weeks as stored
 from serinus.dora.store.links import SAID_LATER, Link, homes, links_of, needed_by, subject, things
 from serinus.dora.store.log import Log
-from serinus.dora.store.schema import among, attempts, links, loose, progress, weeks, writing
+from serinus.dora.store.schema import among, attempts, followed, links, loose, progress, weeks, writing
 from serinus.dora.store.schema import facts as facts_table
 
 #: Raised when the rules by which figures follow from facts change: what was made by older ones is made anew.
@@ -219,14 +219,16 @@ class Keeper:
             return {a.key: a for a in map(_ATTEMPT.validate_json, connection.execute(wanted).scalars())}
 
     def freshness(self) -> Freshness:
-        """How far it is."""
+        """How far it is, and what is made of pipelines."""
         newest = select(facts_table.c.seq, facts_table.c.received).order_by(facts_table.c.seq.desc()).limit(1)
         with self._engine.connect() as connection:
             row = connection.execute(newest).first()
             seq, waiting = _progress(connection)
+            pipelines = connection.execute(select(followed.c.seq)).scalar()
         if row is None:
             return Freshness(0, None, 0, 0)
-        return Freshness(row.seq, row.received // 1_000_000, row.seq - seq, len(waiting))
+        behind = row.seq - (seq if pipelines is None else min(seq, pipelines))
+        return Freshness(row.seq, row.received // 1_000_000, behind, len(waiting))
 
     def _services(self, scope: Scope) -> list[str] | None:
         """None: whatever there is."""
