@@ -181,17 +181,15 @@ def _peak(pid: int) -> int:
     return int(next(row for row in status.splitlines() if row.startswith("VmHWM")).split()[1]) // 1024
 
 
-def rows_of(database: Path) -> Iterator[tuple[Any, ...]]:
-    """The facts as they are kept, for the plain inserts."""
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        yield from connection.execute("SELECT source, id, at, about, key, says, received FROM facts ORDER BY seq")
-
-
+#: The facts as they are kept, for the plain inserts.
+ROWS = "SELECT source, id, at, about, key, says, received FROM facts ORDER BY seq"
 COLUMNS = "source TEXT, id TEXT, at BIGINT, about TEXT, key TEXT, says TEXT, received BIGINT, UNIQUE (source, id)"
 
 
-def plain_sqlite(rows: list[tuple[Any, ...]], folder: Path) -> float:
+def plain_sqlite(folder: Path) -> float:
     """Seconds: the same rows, in batches as large, by the driver alone; as durable."""
+    with contextlib.closing(sqlite3.connect(folder / "dora.db")) as connection:
+        rows = connection.execute(ROWS).fetchall()
     with contextlib.closing(sqlite3.connect(folder / "plain.db")) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -205,9 +203,10 @@ def plain_sqlite(rows: list[tuple[Any, ...]], folder: Path) -> float:
         return time.monotonic() - began
 
 
-def plain_postgres(rows: list[tuple[Any, ...]], url: str) -> float:
+def plain_postgres(url: str) -> float:
     """The same."""
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        rows = connection.execute(ROWS).fetchall()
         connection.execute(f"CREATE TABLE plain (seq BIGSERIAL PRIMARY KEY, {COLUMNS})")
         connection.execute("CREATE INDEX plain_about ON plain (about, key)")
         connection.commit()
@@ -256,8 +255,7 @@ def main() -> int:
             line = Line("SQLite")
             with serving(f"sqlite:///{folder}/dora.db", folder) as (address, process):
                 asyncio.run(measure(address, process, given.services, given.facts, line))
-            rows = list(rows_of(folder / "dora.db"))
-            line.plain = plain_sqlite(rows, folder)
+            line.plain = plain_sqlite(folder)
             lines.append(line)
             print(table(lines[-1:], given.services), flush=True)
         if given.only != "sqlite" and programs():
@@ -265,7 +263,7 @@ def main() -> int:
             with server(durable=True) as url:
                 with serving(url, folder) as (address, process):
                     asyncio.run(measure(address, process, given.services, given.facts, line))
-                line.plain = plain_postgres(rows, url)
+                line.plain = plain_postgres(url)
             lines.append(line)
             print(table(lines[-1:], given.services), flush=True)
     RESULTS.mkdir(exist_ok=True)
