@@ -204,12 +204,14 @@ class Keeper:
             for rows in (attempts, loose):
                 wanted = select(rows).where(rows.c.at >= start, rows.c.at < end).order_by(rows.c.at.desc(), rows.c.key)
                 wanted = wanted if services is None else wanted.where(rows.c.service.in_(services))
-                covered = (r for r in connection.execute(wanted) if scope.covers(r.service, r.environment, self._catalog))
+                several = connection.execute(wanted.execution_options(yield_per=limit))  # not all of a week for the first of them
+                covered = (r for r in several if scope.covers(r.service, r.environment, self._catalog))
                 for row in islice(covered, limit):
                     if rows is attempts:
                         found.append(_ATTEMPT.validate_json(row.data))
                     else:
                         alone.append(row.key)
+                several.close()
         return found, alone
 
     def attempts(self, keys: Iterable[str]) -> dict[str, Attempt]:
