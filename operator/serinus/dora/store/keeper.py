@@ -129,15 +129,14 @@ class Keeper:
 
     def _drop(self, connection: Connection, gone: set[tuple[str, str]], before: datetime) -> None:
         known: set[Link] = set()
-        for kind in DELIVERED:
-            keys = [key for about, key in gone if about == kind]
+        by_kind = {kind: [key for about, key in gone if about == kind] for kind in DELIVERED}
+        for kind, keys in by_kind.items():
             here = links.c.about == kind, among(connection, links.c.key, keys)
             known |= {Link(*row) for row in connection.execute(select(*links.c).where(*here))}
             self._log.forget(connection, kind, keys, before)
             self._log.forget(connection, "mark", [f"{kind}/{key}" for key in keys], before)
         services = self._needing(connection, known, gone)
-        for kind in DELIVERED:
-            keys = [key for about, key in gone if about == kind]
+        for kind, keys in by_kind.items():
             connection.execute(delete(links).where(links.c.about == kind, among(connection, links.c.key, keys)))
         seq, waiting = _progress(connection)
         self._note(connection, seq, waiting | _again(services))

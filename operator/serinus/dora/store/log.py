@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -107,10 +108,14 @@ class Log:
 
     def first(self, connection: Connection, things: Iterable[tuple[str, str]]) -> int:
         """When the first was said about these (kind, key), in microseconds since 1970; 0 if nothing was."""
-        moments = []
+        by_kind: dict[str, list[str]] = defaultdict(list)
         for kind, key in things:
-            wanted = select(func.min(facts.c.at)).where(facts.c.about == kind, facts.c.key == key)
-            moments.append(connection.execute(wanted).scalar())
+            by_kind[kind].append(key)
+        wanted = select(func.min(facts.c.at))
+        moments = [
+            connection.execute(wanted.where(facts.c.about == kind, among(connection, facts.c.key, keys))).scalar()
+            for kind, keys in by_kind.items()
+        ]
         return min((moment for moment in moments if moment is not None), default=0)
 
     def later(self, connection: Connection, kind: str, keys: Iterable[str], since: int) -> list[str]:
